@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the agent."""
+
+from oslo_config import cfg
+
+GROUP = "agent"
+OPTIONS = [
+    cfg.ListOpt(
+        "roles",
+        default=["compute"],
+        item_type=cfg.types.String(choices=["director", "compute"]),
+        help="What this host does: director (receives the traffic of pool addresses), compute "
+        "(runs guests that are members), or both.",
+    ),
+    cfg.DictOpt(
+        "network_mappings",
+        default={},
+        help="Where each network is on this host, as network:interface. Name the bridge where "
+        "the network's guests are plugged into one, else the uplink.",
+    ),
+    cfg.StrOpt("engine", default="ebpf", help="Name of the engine that programs the kernel."),
+    cfg.StrOpt(
+        "libvirt_uri",
+        default="qemu:///system",
+        help="URI of this host's libvirt. Empty: this host runs no guests.",
+    ),
+    cfg.StrOpt(
+        "state_dir",
+        default="/var/lib/cloudlb",
+        help="Directory for the last snapshot and the compiled programs.",
+    ),
+    cfg.StrOpt(
+        "bpffs",
+        default="/sys/fs/bpf/cloudlb",
+        help="Directory on a BPF file system where programs and maps are pinned. What is pinned "
+        "there keeps forwarding while no agent runs.",
+    ),
+    cfg.IntOpt(
+        "pull_interval",
+        default=60,
+        min=1,
+        help="Seconds between two pulls of the snapshot when no doorbell rings, "
+        "varied by 20 percent.",
+    ),
+    cfg.IntOpt(
+        "report_interval",
+        default=10,
+        min=1,
+        help="Seconds between two reports of an agent that has nothing to tell.",
+    ),
+    cfg.IntOpt(
+        "resync_interval",
+        default=60,
+        min=1,
+        help="Seconds between two comparisons of the whole kernel state with what is wanted.",
+    ),
+    cfg.IntOpt(
+        "snapshot_max_age",
+        default=86400,
+        min=60,
+        help="Seconds after which the snapshot on disk is too old to announce addresses by: an "
+        "agent that starts with an older one and without a conductor leaves what is in the "
+        "kernel alone and adds nothing.",
+    ),
+    cfg.IntOpt(
+        "flow_table_size",
+        default=262144,
+        min=1024,
+        help="Connections that a director remembers. When the table is full, established "
+        "connections stay and further ones are spread by a hash of their addresses and ports.",
+    ),
+    cfg.IntOpt(
+        "tcp_opening_timeout",
+        default=60,
+        min=1,
+        help="Seconds until a TCP connection that the client has not acknowledged is forgotten.",
+    ),
+    cfg.IntOpt(
+        "tcp_established_timeout",
+        default=900,
+        min=1,
+        help="Seconds without a packet until an established TCP connection is forgotten.",
+    ),
+    cfg.IntOpt(
+        "tcp_closing_timeout",
+        default=120,
+        min=1,
+        help="Seconds until a TCP connection that was closed is forgotten.",
+    ),
+    cfg.IntOpt(
+        "udp_timeout",
+        default=300,
+        min=1,
+        help="Seconds without a packet until a UDP flow is forgotten.",
+    ),
+]

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of the REST API."""
+
+from oslo_config import cfg
+
+GROUP = "api"
+OPTIONS = [
+    cfg.StrOpt(
+        "auth_strategy",
+        default="noauth",
+        choices=[("noauth", "Everybody who reaches the API is believed; loopback only.")],
+        help="How callers are known. With noauth the headers X-Project-Id, X-User-Id and X-Roles "
+        "are believed, and requests that come from another address than loopback are refused.",
+    ),
+    cfg.HostAddressOpt(
+        "bind_host",
+        default="127.0.0.1",
+        help="Address that cloudlb-allinone serves the API on. With auth_strategy noauth only "
+        "loopback addresses are accepted.",
+    ),
+    cfg.PortOpt("bind_port", default=9890, help="Port that cloudlb-allinone serves the API on."),
+    cfg.IntOpt(
+        "threads",
+        default=8,
+        min=2,
+        help="Threads of the API process. At most half of them wait for requests with ?wait=; "
+        "further ones are answered 202 with Retry-After at once.",
+    ),
+    cfg.IntOpt(
+        "max_limit",
+        default=1000,
+        min=1,
+        help="Largest page of a list; a larger ?limit= is cut to it.",
+    ),
+]

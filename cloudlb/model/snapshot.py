@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wanted of one host, and what the host reports back."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from cloudlb.model.host import Inventory
+from cloudlb.model.network import Network
+from cloudlb.model.pool import Health, Member, Placement, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A member and where it is; ``removing`` members keep their connections and get no new."""
+
+    member: Member
+    placement: Placement | None
+    removing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PoolView:
+    """A pool as one host must know it; ``removing``: this host shall have nothing of it left."""
+
+    pool: Pool
+    network: Network
+    members: tuple[MemberView, ...] = ()
+    removing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that is wanted of ``host`` at a generation; nothing that is absent is wanted."""
+
+    host: str
+    generation: int
+    pools: tuple[PoolView, ...] = ()
+
+
+class RealizationState(StrEnum):
+    """How far a host is with a pool."""
+
+    REALIZED = "realized"
+    FAILING = "failing"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Realization:
+    """A host's word on a pool: what it made of the snapshot of ``generation``.
+
+    ``draining`` names removed members that still have connections on this host.
+    """
+
+    pool_id: UUID
+    generation: int
+    state: RealizationState
+    reason: str = ""
+    draining: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """What a director's probes say of a member; ``revision`` orders reports of one agent."""
+
+    member_id: UUID
+    health: Health
+    reason: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Facts born at an agent. Empty parts say nothing; a report without parts is a heartbeat.
+
+    ``generation`` is the snapshot that the agent works by.
+    """
+
+    generation: int
+    realizations: tuple[Realization, ...] = ()
+    inventory: Inventory | None = None
+    health: tuple[HealthReport, ...] = ()
