@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of the agent."""
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
 GROUP = "agent"
 OPTIONS = [
     cfg.ListOpt(
         "roles",
         default=["compute"],
-        item_type=cfg.types.String(choices=["director", "compute"]),
+        item_type=types.String(choices=["director", "compute"]),
         help="What this host does: director (receives the traffic of pool addresses), compute "
         "(runs guests that are members), or both.",
     ),

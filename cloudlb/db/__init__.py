@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The database: what is wanted, what is observed, and the transactions between the two."""
