@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contract of a data-plane driver.
+
+A driver is pure: it may be loaded by the API, and a pool compiles to the same plane on every
+call. To add a data plane, subclass `DataPlaneDriver` and name the class under the entry point
+group ``cloudlb.dataplane``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Set
+from dataclasses import dataclass
+from uuid import UUID
+
+from cloudlb.model.dataplane import Plane
+from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.snapshot import PoolView
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a driver can do; the API refuses the rest and names the drivers that can.
+
+    ``port_translation``: a member's port may differ from the virtual one. ``remote_members``:
+    members need not be guests of a host with an agent.
+    """
+
+    description: str
+    protocols: frozenset[Protocol]
+    address_families: frozenset[int]
+    schedulers: frozenset[Scheduler]
+    monitors: frozenset[MonitorType]
+    port_translation: bool = False
+    remote_members: bool = False
+
+
+class DataPlaneDriver(ABC):
+    """One way to bring a pool's packets to its members."""
+
+    name: str
+
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this driver can do."""
+
+    @abstractmethod
+    def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
+        """The plane of a pool on a host, None when the host has nothing to do for it.
+
+        ``down`` are the members that probes found dead: they get no new connections.
+        """

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The message bus: topics, version and transport that client and server share."""
+
+import oslo_messaging
+from oslo_config import cfg
+
+VERSION = "1.0"
+CONDUCTOR = "cloudlb-conductor"
+AGENT = "cloudlb-agent"
+
+
+def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
+    """The RPC transport that ``[DEFAULT] transport_url`` names."""
+    return oslo_messaging.get_rpc_transport(conf)
+
+
+def target(topic: str, host: str | None = None) -> oslo_messaging.Target:
+    """A topic, or one host's server of it."""
+    return oslo_messaging.Target(topic=topic, server=host, version=VERSION)
