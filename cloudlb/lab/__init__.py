@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hosts on one machine: network namespaces with a libvirt and small guests each."""
+"""Hosts on one machine: namespaces, a libvirtd each, small real guests, and cloudlb on them."""

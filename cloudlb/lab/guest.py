@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest of the lab: a libvirt domain that answers on the network and on a serial port."""
+
+import contextlib
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from cloudlb.lab import console
+from cloudlb.lab.accelerator import Accelerator, emulator_version
+from cloudlb.lab.domain import CACHE_IN_HOST, domain_xml, saved_image_digest
+from cloudlb.lab.errors import DeadlineError, LabError
+from cloudlb.lab.host import Host
+from cloudlb.lab.hypervisor import virsh
+from cloudlb.lab.image import Cache, Image
+from cloudlb.lab.topology import GuestSpec
+
+BOOT_SECONDS = 60.0
+READY = "pidof responder && ip link show eth0 && ! ip address show eth0 | grep tentative"
+"""Shell text that succeeds in a guest that can be talked to over the network."""
+
+
+class Guest:
+    """One guest; it is looked for on all compute hosts, as it may have moved."""
+
+    def __init__(self, spec: GuestSpec, compute_hosts: Sequence[Host]) -> None:
+        self.spec = spec
+        self._hosts = sorted(compute_hosts, key=lambda host: host.name != spec.home)
+
+    @property
+    def name(self) -> str:
+        """The guest's name, which is its domain's name too."""
+        return self.spec.name
+
+    @property
+    def home(self) -> Host:
+        """The compute host on which the guest is started."""
+        return self._hosts[0]
+
+    @property
+    def host(self) -> Host | None:
+        """The compute host on which the guest runs now; None when it is off."""
+        for host in self._hosts:
+            done = virsh(host, "domstate", self.name, check=False)
+            if done.stdout.strip() in {"running", "paused"}:
+                return host
+        return None
+
+    def run(
+        self, argv: Sequence[str], *, check: bool = True, timeout: float = 20
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the guest, without using its network; standard input is empty."""
+        command = shlex.join(argv)
+        status, output, errors = self._ask(command, timeout)
+        if check and status:
+            text = f"{output}{errors}".rstrip()
+            raise LabError(f"{command!r} in {self.name} ended with {status}: {text}")
+        return subprocess.CompletedProcess(list(argv), status, output, errors)
+
+    def destroy(self) -> None:
+        """Switch the guest off at once; it stays defined."""
+        host = self.host
+        if host is not None:
+            virsh(host, "destroy", self.name)
+
+    def start(self) -> None:
+        """Boot the guest at its home and wait until it answers."""
+        virsh(self.home, "start", self.name)
+        self.wait_ready()
+
+    def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
+        """Wait until the guest can be talked to."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            # What is sent before the guest opens the port is lost: ask again.
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                if self._ask(READY, 0.5, grace=0)[0] == 0:
+                    return
+            time.sleep(0.1)
+        log = self.home.state / "log" / f"{self.name}-console.log"
+        raise DeadlineError(f"guest {self.name} is ready", seconds, f"see {log}")
+
+    def provide(self, cache: Cache, image: Image, accelerator: Accelerator) -> str:
+        """Define and run the guest, from a saved image where there is one; say how."""
+        xml = domain_xml(self.spec, image, accelerator)
+        saved = cache.saved(self.name, saved_image_digest(xml, image, emulator_version()))
+        virsh(self.home, "define", "/dev/stdin", input=xml)
+        if saved.exists() and self._restore(saved):
+            return "restored"
+        self.start()
+        self._save(saved)
+        if not self._restore(saved):
+            raise LabError(f"guest {self.name} does not start from its fresh image {saved}")
+        return "booted"
+
+    def _restore(self, saved: Path) -> bool:
+        path = f"{CACHE_IN_HOST}/saved/{saved.name}"
+        done = virsh(self.home, "restore", path, check=False)
+        if done.returncode:
+            saved.unlink()
+            return False
+        self.wait_ready()
+        return True
+
+    def _save(self, saved: Path) -> None:
+        saved.parent.mkdir(exist_ok=True)
+        partial = saved.with_suffix(f".{self.home.lab}")
+        virsh(self.home, "save", self.name, f"{CACHE_IN_HOST}/saved/{partial.name}")
+        for old in saved.parent.glob(f"{self.name}-*"):
+            if old != partial:
+                old.unlink()
+        partial.rename(saved)
+
+    def _ask(
+        self, command: str, seconds: float, grace: float = console.GRACE_SECONDS
+    ) -> tuple[int, str, str]:
+        for host in self._hosts:
+            with contextlib.suppress(ConnectionRefusedError):
+                return console.ask(host.state / "guests" / self.name, command, seconds, grace)
+        raise ConnectionRefusedError(f"guest {self.name} is not running")

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cache: the guests' kernel, their initramfs and the saved images of booted guests."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloudlb.lab.errors import LabError
+
+DEFAULT_CACHE = Path("/var/cache/cloudlb-lab")
+GUEST_SOURCES = Path(__file__).parent / "guest"
+BUSYBOX = Path("/bin/busybox")
+KERNEL_PACKAGE = "linux-image-cloud-amd64"
+MODULES = (
+    "drivers/virtio/virtio_ring",
+    "drivers/virtio/virtio",
+    "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci_legacy_dev",
+    "drivers/virtio/virtio_pci",
+    "net/core/failover",
+    "drivers/net/net_failover",
+    "drivers/net/virtio_net",
+)
+"""Kernel modules of a guest, in the order in which they are loaded."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a guest boots from; the files are in the cache."""
+
+    kernel: Path
+    initramfs: Path
+    digest: str
+    """Changes with any byte of the kernel or the initramfs."""
+
+
+class Cache:
+    """A directory that outlives labs; several labs may share it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other labs from building or saving at the same time."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def image(self) -> Image:
+        """Return the image, fetching the kernel and building the initramfs when needed."""
+        with self.locked():
+            for leftover in self.path.glob("build-*"):
+                shutil.rmtree(leftover)
+            kernel = self.path / "kernel"
+            if not (kernel / "vmlinuz").exists():
+                self._fetch_kernel(kernel)
+            initramfs = self._initramfs(kernel)
+        files = [kernel / "vmlinuz", initramfs]
+        return Image(files[0], files[1], _digest(path.read_bytes() for path in files))
+
+    def saved(self, guest: str, digest: str) -> Path:
+        """Path of a guest's saved image, which need not exist."""
+        return self.path / "saved" / f"{guest}-{digest[:16]}"
+
+    def purge(self) -> None:
+        """Remove the cache."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _workshop(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="build-", dir=self.path) as directory:
+            yield Path(directory)
+
+    def _fetch_kernel(self, kernel: Path) -> None:
+        with self._workshop() as work:
+            package = _kernel_package()
+            _run(["apt-get", "-o", "APT::Sandbox::User=root", "download", package], work)
+            _run(["dpkg", "-x", str(next(work.glob("*.deb"))), "unpacked"], work)
+            unpacked = work / "unpacked"
+            new = work / "kernel"
+            (new / "modules").mkdir(parents=True)
+            shutil.copy(next((unpacked / "boot").glob("vmlinuz-*")), new / "vmlinuz")
+            tree = next((unpacked / "lib/modules").iterdir()) / "kernel"
+            for module in MODULES:
+                shutil.copy(tree / f"{module}.ko", new / "modules")
+            (new / "package").write_text(f"{package}\n")
+            new.rename(kernel)
+
+    def _initramfs(self, kernel: Path) -> Path:
+        inputs = [GUEST_SOURCES / name for name in ("init", "control", "responder.c")]
+        inputs += [BUSYBOX, *sorted((kernel / "modules").iterdir())]
+        digest = _digest(["\n".join(MODULES).encode(), *(path.read_bytes() for path in inputs)])
+        initramfs = self.path / f"initramfs-{digest[:16]}"
+        if not initramfs.exists():
+            with self._workshop() as work:
+                _fill_root(work / "root", kernel)
+                _pack(work / "root", work / "initramfs")
+                for old in self.path.glob("initramfs-*"):
+                    old.unlink()
+                (work / "initramfs").rename(initramfs)
+        return initramfs
+
+
+def _kernel_package() -> str:
+    done = subprocess.run(
+        ["apt-cache", "depends", "--important", KERNEL_PACKAGE],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    found = re.search(r"Depends: (linux-image-\S+)", done.stdout)
+    if found is None:
+        raise LabError(f"apt does not know {KERNEL_PACKAGE}; run 'apt-get update' first")
+    return found[1]
+
+
+def _fill_root(root: Path, kernel: Path) -> None:
+    (root / "bin").mkdir(parents=True)
+    shutil.copytree(kernel / "modules", root / "modules")
+    order = "".join(f"{Path(module).name}\n" for module in MODULES)
+    (root / "modules" / "order").write_text(order)
+    shutil.copy(BUSYBOX, root / "bin" / "busybox")
+    for name, target in (("init", "init"), ("control", "bin/control")):
+        shutil.copy(GUEST_SOURCES / name, root / target)
+        (root / target).chmod(0o755)
+    source = str(GUEST_SOURCES / "responder.c")
+    _run(["gcc", "-O2", "-Wall", "-static", "-o", str(root / "bin/responder"), source], root)
+
+
+def _pack(root: Path, target: Path) -> None:
+    names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
+    with target.open("wb") as output:
+        subprocess.run(
+            ["cpio", "--create", "--format=newc", "--reproducible", "--quiet"],
+            input=names.encode(),
+            stdout=output,
+            cwd=root,
+            check=True,
+        )
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(hashlib.sha256(part).digest())
+    return total.hexdigest()
+
+
+def _run(argv: list[str], directory: Path) -> None:
+    done = subprocess.run(argv, check=False, cwd=directory, capture_output=True, text=True)
+    if done.returncode:
+        raise LabError(f"{' '.join(argv)!r} failed: {done.stderr.strip()}")
