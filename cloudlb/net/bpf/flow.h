@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections that a director remembers, as it sees them: from the client's side only. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline void flow_key_of(struct flow_key *key, __u32 network, const struct packet *p)
+{
+	key->network = network;
+	key->client_port = p->source_port;
+	key->port = p->port;
+	key->client = p->source;
+	key->address = p->destination;
+	key->protocol = p->protocol;
+}
+
+static __always_inline int is_active(__u32 state)
+{
+	return state == FLOW_ESTABLISHED || state == FLOW_UDP;
+}
+
+static __always_inline void count_flow(__u32 member, __u32 state, __s64 change)
+{
+	struct connections *c = bpf_map_lookup_elem(&connections, &member);
+
+	if (c)
+		__sync_fetch_and_add(is_active(state) ? &c->active : &c->inactive, change);
+}
+
+static __always_inline void count_connection(__u32 member)
+{
+	struct connections *c = bpf_map_lookup_elem(&connections, &member);
+
+	if (c)
+		__sync_fetch_and_add(&c->total, 1);
+}
+
+static __always_inline void enter(struct flow *flow, __u32 state)
+{
+	if (flow->state == state)
+		return;
+	if (is_active(flow->state) != is_active(state)) {
+		count_flow(flow->member, flow->state, -1);
+		count_flow(flow->member, state, 1);
+	}
+	flow->state = state;
+}
+
+static __always_inline int opens(const struct packet *p)
+{
+	return p->protocol == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline __u32 first_state(const struct packet *p)
+{
+	return p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_OPENING;
+}
+
+/* A client's packet of a known connection. */
+static __always_inline void follow(struct flow *flow, const struct packet *p)
+{
+	flow->seen = bpf_ktime_get_ns();
+	if (p->protocol != IPPROTO_TCP)
+		return;
+	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+		enter(flow, FLOW_CLOSING);
+	else if (flow->state == FLOW_OPENING && p->tcp_flags & TCP_ACK)
+		enter(flow, FLOW_ESTABLISHED);
+}
+
+struct sweep {
+	__u64 now;
+	__u64 timeout[4];
+};
+
+/* Forget what is over, and what belonged to members that are gone. */
+static long sweep_flow(void *map, struct flow_key *key, struct flow *flow, struct sweep *sweep)
+{
+	struct member *member = bpf_map_lookup_elem(&members, &flow->member);
+	__u64 seen = flow->seen;
+	int orphan = !member || member->state == MEMBER_FREE;
+
+	if (!orphan && (sweep->now < seen || sweep->now - seen < sweep->timeout[flow->state & 3]))
+		return 0;
+	if (!bpf_map_delete_elem(map, key) && !orphan)
+		count_flow(flow->member, flow->state, -1);
+	return 0;
+}

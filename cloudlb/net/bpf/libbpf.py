@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libbpf 1.x through ctypes: objects, pins, map elements and test runs."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any
+
+_PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "bpf_object__open_file": (c_void_p, (c_char_p, c_void_p)),
+    "bpf_object__load": (c_int, (c_void_p,)),
+    "bpf_object__close": (None, (c_void_p,)),
+    "bpf_object__next_map": (c_void_p, (c_void_p, c_void_p)),
+    "bpf_object__next_program": (c_void_p, (c_void_p, c_void_p)),
+    "bpf_map__name": (c_char_p, (c_void_p,)),
+    "bpf_map__set_pin_path": (c_int, (c_void_p, c_char_p)),
+    "bpf_map__set_max_entries": (c_int, (c_void_p, c_uint32)),
+    "bpf_map__is_internal": (ctypes.c_bool, (c_void_p,)),
+    "bpf_program__name": (c_char_p, (c_void_p,)),
+    "bpf_program__fd": (c_int, (c_void_p,)),
+    "bpf_obj_pin": (c_int, (c_int, c_char_p)),
+    "bpf_obj_get": (c_int, (c_char_p,)),
+    "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, POINTER(c_uint32))),
+    "bpf_map_update_elem": (c_int, (c_int, c_char_p, c_char_p, c_uint64)),
+    "bpf_map_lookup_elem": (c_int, (c_int, c_char_p, c_void_p)),
+    "bpf_map_delete_elem": (c_int, (c_int, c_char_p)),
+    "bpf_map_get_next_key": (c_int, (c_int, c_char_p, c_void_p)),
+    "bpf_map_update_batch": (
+        c_int,
+        (c_int, c_char_p, c_char_p, POINTER(c_uint32), c_void_p),
+    ),
+    "bpf_map_lookup_batch": (
+        c_int,
+        (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
+    ),
+    "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
+    "libbpf_num_possible_cpus": (c_int, ()),
+}
+
+
+def _load() -> ctypes.CDLL:
+    library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    for name, (result, arguments) in _PROTOTYPES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+class _MapInfo(ctypes.Structure):
+    """The head of struct bpf_map_info (linux/bpf.h)."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+    )
+
+
+class _TestRunOptions(ctypes.Structure):
+    """struct bpf_test_run_opts (bpf/bpf.h, libbpf 1.0)."""
+
+    _fields_ = (
+        ("sz", c_size_t),
+        ("data_in", c_char_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_char_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
+class Libbpf:
+    """The library; every method raises OSError with the kernel's errno."""
+
+    def __init__(self) -> None:
+        self._lib = _load()
+        self.cpus: int = self._lib.libbpf_num_possible_cpus()
+
+    @contextmanager
+    def open_object(self, path: Path) -> Iterator[c_void_p]:
+        """An object file, closed at the end; what was pinned of it stays."""
+        handle = self._lib.bpf_object__open_file(str(path).encode(), None)
+        if not handle:
+            raise self._error("open", path)
+        try:
+            yield c_void_p(handle)
+        finally:
+            self._lib.bpf_object__close(handle)
+
+    def load(self, handle: c_void_p, pins: Path, sizes: dict[str, int]) -> dict[str, int]:
+        """Load an object; its maps are those pinned under ``pins``, made there when absent.
+
+        ``sizes`` sets the number of entries of maps by name. Returns the programs' file
+        descriptors by name, valid until the object is closed.
+        """
+        for bpf_map in self._each(self._lib.bpf_object__next_map, handle):
+            if self._lib.bpf_map__is_internal(bpf_map):
+                continue
+            name = self._lib.bpf_map__name(bpf_map).decode()
+            self._check(self._lib.bpf_map__set_pin_path(bpf_map, str(pins / name).encode()), name)
+            if name in sizes:
+                self._check(self._lib.bpf_map__set_max_entries(bpf_map, sizes[name]), name)
+        self._check(self._lib.bpf_object__load(handle), "load")
+        return {
+            self._lib.bpf_program__name(p).decode(): self._lib.bpf_program__fd(p)
+            for p in self._each(self._lib.bpf_object__next_program, handle)
+        }
+
+    def pin(self, fd: int, path: Path) -> None:
+        """Keep what ``fd`` refers to under a path of a BPF file system."""
+        self._check(self._lib.bpf_obj_pin(fd, str(path).encode()), path)
+
+    def get(self, path: Path) -> int:
+        """A file descriptor of what is pinned there."""
+        return self._check(self._lib.bpf_obj_get(str(path).encode()), path)
+
+    def map_shape(self, fd: int) -> tuple[int, int, int]:
+        """Key size, value size and number of entries of a map."""
+        info, length = _MapInfo(), c_uint32(ctypes.sizeof(_MapInfo))
+        self._check(self._lib.bpf_obj_get_info_by_fd(fd, byref(info), byref(length)), "info")
+        return info.key_size, info.value_size, info.max_entries
+
+    def update(self, fd: int, key: bytes, value: bytes) -> None:
+        """Set an element."""
+        self._check(self._lib.bpf_map_update_elem(fd, key, value, 0), "update")
+
+    def update_batch(self, fd: int, keys: bytes, values: bytes, count: int) -> None:
+        """Set ``count`` elements whose keys and values stand one after the other."""
+        done = c_uint32(count)
+        self._check(
+            self._lib.bpf_map_update_batch(fd, keys, values, byref(done), None), "update_batch"
+        )
+
+    def lookup(self, fd: int, key: bytes, size: int) -> bytes | None:
+        """An element's value of ``size`` octets, None when there is no such key."""
+        value = ctypes.create_string_buffer(size)
+        if self._lib.bpf_map_lookup_elem(fd, key, value):
+            return None
+        return value.raw
+
+    def delete(self, fd: int, key: bytes) -> None:
+        """Remove an element; its absence is no error."""
+        if self._lib.bpf_map_delete_elem(fd, key) and ctypes.get_errno() != 2:
+            raise self._error("delete", fd)
+
+    def lookup_batch(
+        self, fd: int, cursor: bytes | None, sizes: tuple[int, int], count: int
+    ) -> tuple[bytes | None, bytes, bytes, int]:
+        """The next elements behind ``cursor``: new cursor (None at the end), keys, values, count.
+
+        Raises OSError with ENOSPC when ``count`` is smaller than a bucket of the hash.
+        """
+        following = ctypes.create_string_buffer(max(16, sizes[0]))
+        keys = ctypes.create_string_buffer(sizes[0] * count)
+        values = ctypes.create_string_buffer(sizes[1] * count)
+        got = c_uint32(count)
+        before = ctypes.create_string_buffer(cursor, len(cursor)) if cursor else None
+        failed = self._lib.bpf_map_lookup_batch(
+            fd, before, following, keys, values, byref(got), None
+        )
+        if failed and ctypes.get_errno() != 2:
+            raise self._error("lookup_batch", fd)
+        end = None if failed else following.raw
+        return end, keys.raw, values.raw, got.value
+
+    def test_run(
+        self, fd: int, frame: bytes, context: bytes | None = None, repeat: int = 1
+    ) -> tuple[int, bytes, int]:
+        """Run a program on a frame: its return value, the frame after, ns for each run."""
+        out = ctypes.create_string_buffer(len(frame) + 256)
+        options = _TestRunOptions(
+            sz=ctypes.sizeof(_TestRunOptions),
+            data_in=frame,
+            data_size_in=len(frame),
+            data_out=ctypes.cast(out, c_void_p),
+            data_size_out=len(out),
+            ctx_in=context,
+            ctx_size_in=len(context) if context else 0,
+            repeat=repeat,
+        )
+        self._check(self._lib.bpf_prog_test_run_opts(fd, byref(options)), "test_run")
+        return options.retval, out.raw[: options.data_size_out], options.duration
+
+    def _each(self, following: Any, handle: c_void_p) -> Iterator[c_void_p]:
+        item = following(handle, None)
+        while item:
+            yield c_void_p(item)
+            item = following(handle, item)
+
+    def _check(self, result: int, what: object) -> int:
+        if result < 0:
+            raise self._error("libbpf", what)
+        return result
+
+    def _error(self, call: str, what: object) -> OSError:
+        number = ctypes.get_errno()
+        return OSError(number, f"{os.strerror(number)} ({call})", str(what))

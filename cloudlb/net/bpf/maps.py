@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed access to pinned maps: records in, records out."""
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from cloudlb.model.errors import EngineError
+from cloudlb.net.bpf import layout
+from cloudlb.net.bpf.layout import Codec
+from cloudlb.net.bpf.libbpf import Libbpf
+
+K = TypeVar("K", bound=tuple[object, ...])
+V = TypeVar("V", bound=tuple[object, ...])
+_BATCH = 4096
+
+
+class BpfMap(Generic[K, V]):
+    """A pinned map with its records.
+
+    Opening raises `EngineError` when the kernel's sizes are not those of the codecs: a wrong
+    length would silently corrupt neighbouring memory.
+    """
+
+    def __init__(self, libbpf: Libbpf, path: Path, key: Codec[K], value: Codec[V]) -> None:
+        self._libbpf, self._key, self._value = libbpf, key, value
+        self.fd = libbpf.get(path)
+        key_size, value_size, self.max_entries = libbpf.map_shape(self.fd)
+        if (key_size, value_size) != (key.size, value.size):
+            raise EngineError(
+                f"The map {path} has another layout than this version of cloudlb.",
+                f"key {key_size} value {value_size}, expected {key.size} and {value.size}",
+            )
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        os.close(self.fd)
+
+    def __getitem__(self, key: K) -> V:
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def get(self, key: K) -> V | None:
+        """The value of a key, None when there is none."""
+        octets = self._libbpf.lookup(self.fd, self._key.pack(key), self._value.size)
+        return None if octets is None else self._value.unpack(octets)
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._libbpf.update(self.fd, self._key.pack(key), self._value.pack(value))
+
+    def __delitem__(self, key: K) -> None:
+        self._libbpf.delete(self.fd, self._key.pack(key))
+
+    def update(self, entries: Mapping[K, V]) -> None:
+        """Set many elements in one system call."""
+        if entries:
+            keys = b"".join(map(self._key.pack, entries))
+            values = b"".join(map(self._value.pack, entries.values()))
+            self._libbpf.update_batch(self.fd, keys, values, len(entries))
+
+    def items(self) -> Iterator[tuple[K, V]]:
+        """All elements; those that change meanwhile may be missed or met twice."""
+        cursor: bytes | None = None
+        count = _BATCH
+        key_size, value_size = self._key.size, self._value.size
+        while True:
+            try:
+                cursor, keys, values, got = self._libbpf.lookup_batch(
+                    self.fd, cursor, (key_size, value_size), count
+                )
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                count *= 2
+                continue
+            for i in range(got):
+                key = self._key.unpack(keys[i * key_size : (i + 1) * key_size])
+                yield key, self._value.unpack(values[i * value_size : (i + 1) * value_size])
+            if cursor is None:
+                return
+
+
+class PerCpuMap(Generic[V]):
+    """A per-CPU array of counters; a value is the sum over all CPUs."""
+
+    def __init__(self, libbpf: Libbpf, path: Path, value: Codec[V]) -> None:
+        self._libbpf, self._value = libbpf, value
+        self.fd = libbpf.get(path)
+
+    def close(self) -> None:
+        """Give the file descriptor back."""
+        os.close(self.fd)
+
+    def total(self, index: int) -> V:
+        """The sum of an element's counters."""
+        size = self._value.size
+        octets = self._libbpf.lookup(
+            self.fd, layout.NUMBER.pack(layout.Number(index)), size * self._libbpf.cpus
+        )
+        assert octets is not None, "an array has all its elements"  # noqa: S101
+        rows = [self._value.unpack(octets[i : i + size]) for i in range(0, len(octets), size)]
+        sums = [sum(column) for column in zip(*rows, strict=True)]
+        return type(rows[0])(*sums)
+
+    def clear(self, index: int) -> None:
+        """Set an element to zero on all CPUs."""
+        key = layout.NUMBER.pack(layout.Number(index))
+        self._libbpf.update(self.fd, key, bytes(self._value.size * self._libbpf.cpus))

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One pass over a frame's headers. Only what lies in the linear part can be read directly, and
+ * behind a tap that can be as little as 66 bytes: need() pulls what is missing.
+ */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/icmpv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "maps.h"
+
+#define TC_ACT_UNSPEC (-1)
+#define NOT_OURS TC_ACT_UNSPEC /* lets further filters and the stack have the packet */
+#define TC_ACT_OK 0
+#define TC_ACT_SHOT 2
+
+#define IPV4_FRAGMENT 0x3fff /* offset and "more fragments" (RFC 791) */
+
+enum kind { KIND_OTHER, KIND_ARP, KIND_ND, KIND_ECHO, KIND_ICMP, KIND_TRANSPORT, KIND_FRAGMENT };
+
+struct packet {
+	enum kind kind;
+	__u32 l4;          /* offset of the transport or ICMP header */
+	__u32 protocol;
+	struct address source;
+	struct address destination;
+	__u16 source_port; /* network order */
+	__u16 port;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	__u8 version;
+};
+
+#define TCP_FIN 1
+#define TCP_SYN 2
+#define TCP_RST 4
+#define TCP_ACK 16
+
+#define ARPOP_REQUEST 1
+#define ARPOP_REPLY 2
+
+/* RFC 826; linux/if_arp.h would pull in the C library's headers. */
+struct arp_header {
+	__u16 ar_hrd;
+	__u16 ar_pro;
+	__u8 ar_hln;
+	__u8 ar_pln;
+	__u16 ar_op;
+};
+
+struct arp_ipv4 {
+	struct arp_header header;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__u8 target[4];
+} __attribute__((packed));
+
+struct nd_message {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__u32 flags;
+	struct address target;
+};
+
+/* Make `length` bytes readable; the caller reloads its pointers afterwards. */
+static __always_inline int need(struct __sk_buff *skb, __u64 length)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+
+	if (data + length <= end)
+		return 0;
+	return bpf_skb_pull_data(skb, length);
+}
+
+static __always_inline void map_ipv4(struct address *to, __u32 from)
+{
+	to->word[0] = 0;
+	to->word[1] = 0;
+	to->word[2] = bpf_htonl(0xffff);
+	to->word[3] = from;
+}
+
+static __always_inline int is_unspecified(const struct address *a)
+{
+	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
+}
+
+static __always_inline int same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+static __always_inline int is_link_local(const struct address *a)
+{
+	return (a->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p)
+{
+	__u64 l4 = p->l4 & 0x7f; /* at most 14 + 60; the verifier lost the bound in memory */
+	void *data, *end;
+
+	if (p->protocol == IPPROTO_TCP) {
+		struct tcphdr *tcp;
+
+		if (need(skb, l4 + sizeof(*tcp)))
+			return -1;
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		tcp = data + l4;
+		if ((void *)(tcp + 1) > end)
+			return -1;
+		p->source_port = tcp->source;
+		p->port = tcp->dest;
+		p->tcp_flags = ((__u8 *)tcp)[13];
+		p->kind = KIND_TRANSPORT;
+		return 0;
+	}
+	if (need(skb, l4 + sizeof(struct udphdr)))
+		return p->kind = KIND_OTHER, 0;
+	data = (void *)(long)skb->data;
+	end = (void *)(long)skb->data_end;
+	struct udphdr *udp = data + l4;
+
+	if ((void *)(udp + 1) > end)
+		return -1;
+	if (p->protocol == IPPROTO_UDP) {
+		p->source_port = udp->source;
+		p->port = udp->dest;
+		p->kind = KIND_TRANSPORT;
+	} else if (p->protocol == IPPROTO_ICMP && p->version == 4) {
+		p->icmp_type = *(__u8 *)udp;
+		p->kind = p->icmp_type == 8 ? KIND_ECHO : KIND_ICMP;
+	} else if (p->protocol == IPPROTO_ICMPV6 && p->version == 6) {
+		p->icmp_type = *(__u8 *)udp;
+		p->kind = KIND_ICMP;
+		if (p->icmp_type == 128)
+			p->kind = KIND_ECHO;
+		if (p->icmp_type >= 133 && p->icmp_type <= 137)
+			p->kind = KIND_ND;
+	}
+	return 0;
+}
+
+/* Addresses only; `l4` and `protocol` are set. -1: too short to be what it says it is. */
+static __always_inline int parse_l3(struct __sk_buff *skb, struct packet *p)
+{
+	void *data, *end;
+
+	p->kind = KIND_OTHER;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (need(skb, ETH_HLEN + sizeof(struct iphdr)))
+			return -1;
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		struct iphdr *ip = data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > end || ip->ihl < 5)
+			return -1;
+		map_ipv4(&p->source, ip->saddr);
+		map_ipv4(&p->destination, ip->daddr);
+		p->version = 4;
+		p->protocol = ip->protocol;
+		p->l4 = ETH_HLEN + ip->ihl * 4;
+		if (ip->frag_off & bpf_htons(IPV4_FRAGMENT))
+			p->kind = KIND_FRAGMENT;
+		return 0;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (need(skb, ETH_HLEN + sizeof(struct ipv6hdr)))
+			return -1;
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		struct ipv6hdr *ip = data + ETH_HLEN;
+
+		if ((void *)(ip + 1) > end)
+			return -1;
+		__builtin_memcpy(&p->source, &ip->saddr, 16);
+		__builtin_memcpy(&p->destination, &ip->daddr, 16);
+		p->version = 6;
+		p->protocol = ip->nexthdr;
+		p->l4 = ETH_HLEN + sizeof(*ip);
+		if (ip->nexthdr == IPPROTO_FRAGMENT)
+			p->kind = KIND_FRAGMENT;
+		return 0;
+	}
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		p->kind = KIND_ARP;
+	return 0;
+}
+
+static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
+{
+	if (parse_l3(skb, p))
+		return -1;
+	if (p->kind == KIND_OTHER && p->version)
+		return parse_l4(skb, p);
+	return 0;
+}
