@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API's nouns as openstacksdk Resources: the same attributes as the schemas, no more."""
+
+from typing import Any
+
+from openstack import resource
+from openstack.resource import Body, QueryParameters
+
+
+class _Noun(resource.Resource):
+    """What all nouns share: reads everywhere, and merge patches where a noun can be changed."""
+
+    allow_list = True
+    allow_fetch = True
+    commit_method = "PATCH"
+    _query_mapping = QueryParameters("name")
+
+
+class _Spec(_Noun):
+    """A noun that users create, change and delete."""
+
+    allow_create = True
+    allow_commit = True
+    allow_delete = True
+
+
+class Network(_Spec):
+    """A layer-2 domain and the ranges from which pools take their addresses."""
+
+    resource_key = "network"
+    resources_key = "networks"
+    base_path = "/networks"
+    _query_mapping = QueryParameters("name", "project_id")
+
+    id: str = Body("id")
+    name: str = Body("name")
+    project_id: str = Body("project_id")
+    #: The 32-bit number of the network in the data plane.
+    number: int = Body("number", type=int)
+    #: CIDR blocks that are on-link.
+    prefixes: list[str] = Body("prefixes", type=list)
+    #: CIDR blocks that pools may claim addresses from.
+    vip_range: list[str] = Body("vip_range", type=list)
+    generation: int = Body("generation", type=int)
+    created_at: str = Body("created_at")
+    updated_at: str = Body("updated_at")
+
+
+class Pool(_Spec):
+    """One address, its ports, and the members that share its connections."""
+
+    resource_key = "pool"
+    resources_key = "pools"
+    base_path = "/pools"
+    _query_mapping = QueryParameters("name", "project_id", "network_id")
+
+    id: str = Body("id")
+    name: str = Body("name")
+    description: str = Body("description")
+    project_id: str = Body("project_id")
+    network_id: str = Body("network_id")
+    address: str = Body("address")
+    #: Write-only: the family (4 or 6) of an address that the network chooses.
+    ip_version: int = Body("ip_version", type=int)
+    #: ``{"protocol": "tcp", "port": 80}`` each.
+    ports: list[dict[str, str | int]] = Body("ports", type=list)
+    data_plane: str = Body("data_plane")
+    scheduler: str = Body("scheduler")
+    #: Names of the hosts that receive the address's traffic.
+    directors: list[str] = Body("directors", type=list)
+    monitor: dict[str, str | int | float] | None = Body("monitor", type=dict)
+    drain_timeout: int = Body("drain_timeout", type=int)
+    admin_state_up: bool = Body("admin_state_up", type=bool)
+    #: Conditions ``admin``, ``realized`` and ``health``: a state and a reason each.
+    status: dict[str, dict[str, str]] = Body("status", type=dict)
+    #: Deleted, and shown until no host has anything of it.
+    removing: bool = Body("removing", type=bool)
+    #: Accepted at creation; in an answer only when one pool is asked for.
+    members: list[dict[str, Any]] = Body("members", type=list)
+    generation: int = Body("generation", type=int)
+    created_at: str = Body("created_at")
+    updated_at: str = Body("updated_at")
+
+
+class Member(_Spec):
+    """A server that takes a share of a pool's connections."""
+
+    resource_key = "member"
+    resources_key = "members"
+    base_path = "/pools/%(pool_id)s/members"
+
+    id: str = Body("id")
+    name: str = Body("name")
+    pool_id: str = resource.URI("pool_id")
+    project_id: str = Body("project_id")
+    #: Name or UUID of a server; answers hold the UUID.
+    server: str = Body("server")
+    server_name: str = Body("server_name")
+    #: Instead of ``server`` at creation: an address that one server holds.
+    address: str = Body("address")
+    addresses: list[str] = Body("addresses", type=list)
+    port: int | None = Body("port", type=int)
+    #: Shares of the new connections, 0 to 256; 0 takes none.
+    weight: int = Body("weight", type=int)
+    admin_state_up: bool = Body("admin_state_up", type=bool)
+    #: ``hosted`` on a host that an agent watches, or ``waiting`` for its server.
+    placement: str = Body("placement")
+    placement_reason: str = Body("placement_reason")
+    host: str | None = Body("host")
+    mac: str | None = Body("mac")
+    tap: str | None = Body("tap")
+    source: str = Body("source")
+    health: str = Body("health")
+    health_reason: str = Body("health_reason")
+    #: Deleted, and shown until its last connection has ended.
+    removing: bool = Body("removing", type=bool)
+    generation: int = Body("generation", type=int)
+    created_at: str = Body("created_at")
+    updated_at: str = Body("updated_at")
+
+
+class PoolStatus(resource.Resource):
+    """A pool's conditions, and what each of its hosts and members has to say to them."""
+
+    allow_fetch = True
+    requires_id = False
+    resource_key = "status"
+    base_path = "/pools/%(pool_id)s/status"
+
+    pool_id: str = resource.URI("pool_id")
+    name: str = Body("name")
+    admin: dict[str, str] = Body("admin", type=dict)
+    realized: dict[str, str] = Body("realized", type=dict)
+    health: dict[str, str] = Body("health", type=dict)
+    hosts: list[dict[str, Any]] = Body("hosts", type=list)
+    members: list[dict[str, Any]] = Body("members", type=list)
+    removing: bool = Body("removing", type=bool)
+    generation: int = Body("generation", type=int)
+
+
+class PoolStats(resource.Resource):
+    """A pool's counters and rates, in sum and for each member."""
+
+    allow_fetch = True
+    requires_id = False
+    resource_key = "stats"
+    base_path = "/pools/%(pool_id)s/stats"
+
+    pool_id: str = resource.URI("pool_id")
+    connections: int = Body("connections", type=int)
+    active: int = Body("active", type=int)
+    inactive: int = Body("inactive", type=int)
+    packets_in: int = Body("packets_in", type=int)
+    bytes_in: int = Body("bytes_in", type=int)
+    packets_out: int = Body("packets_out", type=int)
+    bytes_out: int = Body("bytes_out", type=int)
+    connections_per_second: float = Body("connections_per_second", type=float)
+    packets_in_per_second: float = Body("packets_in_per_second", type=float)
+    bytes_in_per_second: float = Body("bytes_in_per_second", type=float)
+    packets_out_per_second: float = Body("packets_out_per_second", type=float)
+    bytes_out_per_second: float = Body("bytes_out_per_second", type=float)
+    members: list[dict[str, Any]] = Body("members", type=list)
+    #: Hosts that did not answer; their part is not in the sums.
+    missing: list[str] = Body("missing", type=list)
+
+
+class Host(_Noun):
+    """A machine with an agent."""
+
+    resource_key = "host"
+    resources_key = "hosts"
+    base_path = "/hosts"
+    allow_delete = True
+
+    name: str = Body("name", alternate_id=True)
+    roles: list[str] = Body("roles", type=list)
+    engine: str = Body("engine")
+    alive: bool = Body("alive", type=bool)
+    last_seen: str | None = Body("last_seen")
+    generation: int = Body("generation", type=int)
+    observed_generation: int = Body("observed_generation", type=int)
+    uplinks: list[dict[str, Any]] = Body("uplinks", type=list)
+
+
+class Driver(_Noun):
+    """A data plane that pools can ask for, and what it can do."""
+
+    allow_fetch = False
+    resource_key = "driver"
+    resources_key = "drivers"
+    base_path = "/drivers"
+
+    name: str = Body("name", alternate_id=True)
+    description: str = Body("description")
+    protocols: list[str] = Body("protocols", type=list)
+    address_families: list[int] = Body("address_families", type=list)
+    schedulers: list[str] = Body("schedulers", type=list)
+    monitors: list[str] = Body("monitors", type=list)
+    #: A member may have a port of its own.
+    port_translation: bool = Body("port_translation", type=bool)
+    #: A member may be on a host without an agent.
+    remote_members: bool = Body("remote_members", type=bool)
