@@ -34,7 +34,11 @@ class DirectRouting(DataPlaneDriver):
         """A frontend on the pool's directors, guests and guard on its members' hosts."""
         if view.removing:
             return None
-        guests = tuple(_guest(m) for m in view.members if _is_on(m, host))
+        guests = tuple(
+            _guest(m)
+            for m in sorted(view.members, key=lambda m: m.member.id.bytes)
+            if _is_on(m, host)
+        )
         is_director = host in view.pool.directors
         if not is_director and not guests:
             return None
@@ -70,7 +74,7 @@ def _frontend(view: PoolView, down: Set[UUID]) -> Frontend:
         for m in view.members
         if m.placement is not None
     )
-    return Frontend(view.pool.scheduler, view.pool.ports, backends)
+    return Frontend(view.pool.scheduler, tuple(sorted(view.pool.ports)), backends)
 
 
 def _state(view: PoolView, m: MemberView, down: Set[UUID]) -> BackendState:

@@ -66,8 +66,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def ports(self) -> frozenset[HostPort]:
-        """The interfaces that carry programs now."""
+    def ports(self) -> frozenset[int]:
+        """The interfaces (by ifindex) that carry programs now, whoever put them there."""
 
     @abstractmethod
     def attach(self, port: HostPort) -> None:
@@ -92,6 +92,10 @@ class Engine(ABC):
     @abstractmethod
     def events(self) -> dict[str, int]:
         """Counts of packets that were answered, dropped or rewritten, by reason."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """All planes and ports are as wanted: remove what earlier versions left."""
 
     @abstractmethod
     def close(self) -> None:

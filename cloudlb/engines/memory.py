@@ -12,14 +12,14 @@ from uuid import UUID
 
 from cloudlb.engines.base import Engine, HostPort
 from cloudlb.model import schedule
-from cloudlb.model.dataplane import MemberCounters, Plane
+from cloudlb.model.dataplane import Backend, MemberCounters, Plane
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Port, Scheduler
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A client's connection to a virtual service; ``client_words`` are those that are hashed."""
+    """A client's connection to a virtual service."""
 
     network: int
     client: Address
@@ -74,9 +74,9 @@ class MemoryEngine(Engine):
             self._totals[member] = self._totals.get(member, 0) + 1
         return member
 
-    def ports(self) -> frozenset[HostPort]:
+    def ports(self) -> frozenset[int]:
         """What was attached."""
-        return frozenset(self._ports.values())
+        return frozenset(self._ports)
 
     def attach(self, port: HostPort) -> None:
         """Note the port."""
@@ -113,6 +113,9 @@ class MemoryEngine(Engine):
         """Nothing was ever dropped."""
         return {}
 
+    def settle(self) -> None:
+        """There are no versions."""
+
     def close(self) -> None:
         """Nothing to let go of."""
 
@@ -142,7 +145,7 @@ class MemoryEngine(Engine):
             state.table = schedule.refill(state.table, weights)
 
 
-def _backends(plane: Plane) -> tuple:  # type: ignore[type-arg]
+def _backends(plane: Plane) -> tuple[Backend, ...]:
     return plane.frontend.backends if plane.frontend else ()
 
 

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an eBPF engine knows of the kernel's maps, so that a change costs what it changes.
+
+The maps themselves are the truth: `read` rebuilds the mirror from them alone, which is how an
+agent adopts what an earlier one left, and how drift is found.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from cloudlb.engines.regions import Regions
+from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.ether import Mac
+from cloudlb.model.pool import Port, Protocol, Scheduler
+from cloudlb.net.bpf.layout import (
+    MemberRecord,
+    MemberRole,
+    MemberState,
+    Number,
+    PoolRecord,
+    SchedulerNumber,
+    ServiceKey,
+    VipFlag,
+    VipKey,
+    unpack_address,
+)
+from cloudlb.net.bpf.programs import Maps
+
+SCHEDULERS = {
+    Scheduler.ROUND_ROBIN: SchedulerNumber.ROUND_ROBIN,
+    Scheduler.SOURCE_HASH: SchedulerNumber.SOURCE_HASH,
+}
+STATES = {BackendState.ACTIVE: MemberState.ACTIVE, BackendState.IDLE: MemberState.IDLE}
+_SCHEDULER_OF = {number: scheduler for scheduler, number in SCHEDULERS.items()}
+_STATE_OF = {number: state for state, number in STATES.items()}
+_PROTOCOL_OF = {protocol.number: protocol for protocol in Protocol}
+
+
+@dataclass(slots=True)
+class PoolState:
+    """A pool in the maps: its number, record, members by number, services and flags."""
+
+    number: int
+    record: PoolRecord
+    flags: VipFlag = field(default_factory=lambda: VipFlag(0))
+    members: dict[int, MemberRecord] = field(default_factory=dict)
+    services: set[ServiceKey] = field(default_factory=set)
+
+    @property
+    def vip(self) -> VipKey:
+        """The key of the pool's address."""
+        return VipKey(self.record.network, self.record.address)
+
+    def number_of(self, member_id: UUID) -> int | None:
+        """The number of a member, None when it has none."""
+        for number, record in self.members.items():
+            if record.id == member_id.bytes:
+                return number
+        return None
+
+    def plane(self) -> Plane:
+        """The plane that these records say."""
+        ranked = sorted(self.members.values(), key=lambda record: record.rank)
+        return Plane(
+            pool_id=UUID(bytes=self.record.id),
+            network=self.record.network,
+            address=unpack_address(self.record.address),
+            frontend=self._frontend(ranked) if VipFlag.ANSWER in self.flags else None,
+            guarded=VipFlag.GUARD in self.flags,
+            guests=tuple(
+                Guest(UUID(bytes=r.id), Mac.unpack(r.mac))
+                for r in sorted(ranked, key=lambda r: r.id)
+                if r.role & MemberRole.GUEST
+            ),
+        )
+
+    def _frontend(self, ranked: list[MemberRecord]) -> Frontend:
+        ports = sorted(
+            Port(_PROTOCOL_OF[key.protocol], int.from_bytes(key.port)) for key in self.services
+        )
+        backends = tuple(
+            Backend(
+                member_id=UUID(bytes=r.id),
+                mode=Mode.DR,
+                mac=Mac.unpack(r.mac),
+                weight=r.weight,
+                state=_STATE_OF[MemberState(r.state)],
+            )
+            for r in ranked
+            if r.role & MemberRole.BACKEND
+        )
+        scheduler = _SCHEDULER_OF[SchedulerNumber(self.record.scheduler)]
+        return Frontend(scheduler, tuple(ports), backends)
+
+
+class Numbers:
+    """Numbers of a fixed range; those given back rest until nothing can refer to them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._used: set[int] = set()
+        self._resting: set[int] = set()
+        self._next = 0
+
+    def claim(self, number: int) -> None:
+        """Mark a number as used."""
+        self._used.add(number)
+
+    def take(self) -> int:
+        """The next free number, round and round; MemoryError when all are used."""
+        for step in range(self._size):
+            number = (self._next + step) % self._size
+            if number not in self._used and number not in self._resting:
+                self._next = number + 1
+                self._used.add(number)
+                return number
+        raise MemoryError(f"all {self._size} numbers are in use")
+
+    def give(self, number: int) -> None:
+        """Give a number back; it rests until `wake`."""
+        self._used.discard(number)
+        self._resting.add(number)
+
+    def wake(self) -> None:
+        """Make the numbers that rest available."""
+        self._resting.clear()
+
+
+@dataclass(slots=True)
+class Mirror:
+    """All pools of the maps, and what of the maps is free."""
+
+    pools: dict[UUID, PoolState]
+    pool_numbers: Numbers
+    member_numbers: Numbers
+    regions: Regions
+
+
+def read(maps: Maps) -> Mirror:
+    """Rebuild the mirror from the kernel's maps."""
+    mirror = Mirror(
+        pools={},
+        pool_numbers=Numbers(maps.pools.max_entries),
+        member_numbers=Numbers(maps.members.max_entries),
+        regions=Regions(maps.slots.max_entries),
+    )
+    by_number: dict[int, PoolState] = {}
+    for key, record in maps.pools.items():
+        state = PoolState(key.value, record)
+        by_number[key.value] = mirror.pools[UUID(bytes=record.id)] = state
+        mirror.pool_numbers.claim(key.value)
+        mirror.regions.claim(record.base, record.order)
+    for key, member in _members(maps):
+        mirror.member_numbers.claim(key.value)
+        if member.pool in by_number:
+            by_number[member.pool].members[key.value] = member
+    services: dict[int, set[ServiceKey]] = defaultdict(set)
+    for service, pool in maps.services.items():
+        services[pool.value].add(service)
+    for state in by_number.values():
+        state.services = services[state.number]
+        vip = maps.vips.get(state.vip)
+        state.flags = VipFlag(vip.flags if vip and vip.pool == state.number else 0)
+    return mirror
+
+
+def _members(maps: Maps) -> list[tuple[Number, MemberRecord]]:
+    return [(k, m) for k, m in maps.members.items() if m.state != MemberState.FREE]

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network namespace with a veth pair, and the real engine on it."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cloudlb.engines.base import HostPort, PortKind
+from cloudlb.engines.ebpf import EbpfEngine
+from cloudlb.model.ether import Mac
+from cloudlb.net.bpf.programs import Programs
+
+NETWORK = 7
+UPLINK_MAC = Mac("02:00:00:00:00:01")
+TAP_MAC = Mac("fe:54:00:00:00:11")
+GUEST_MAC = Mac("52:54:00:00:00:11")
+_CLONE_NEWNET = 0x40000000
+_CLONE_NEWNS = 0x00020000
+
+
+@dataclass
+class Bench:
+    """An engine, its programs, and the two interfaces it is attached to."""
+
+    engine: EbpfEngine
+    programs: Programs
+    uplink: int
+    tap: int
+    reopen: Callable[[], EbpfEngine]
+
+    def run(self, program: str, frame: bytes, ifindex: int, repeat: int = 1) -> tuple[int, bytes]:
+        """What a program makes of a frame that arrives at an interface."""
+        context = bytearray(192)
+        context[40:44] = ifindex.to_bytes(4, "little")  # __sk_buff.ifindex (linux/bpf.h)
+        result, out, _ = self.programs.libbpf.test_run(
+            self.programs.fd(program), frame, bytes(context), repeat
+        )
+        return result, out
+
+
+@pytest.fixture(scope="session")
+def namespace() -> Iterator[None]:
+    """Network and mount namespaces of their own for this process; made again at the end."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    saved = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("net", "mnt")]
+    cwd = Path.cwd()
+    assert libc.unshare(_CLONE_NEWNET | _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"], check=True)
+    commands = f"""link set lo up
+link add up0 address {UPLINK_MAC} type veth peer name up1
+link add tap0 address {TAP_MAC} type veth peer name tap1
+link set up0 up
+link set up1 up
+link set tap0 up
+link set tap1 up
+"""
+    subprocess.run(["ip", "-batch", "-"], input=commands, text=True, check=True)
+    yield
+    for fd in saved:
+        libc.setns(fd, 0)
+        os.close(fd)
+    os.chdir(cwd)
+
+
+def _index(name: str) -> int:
+    line = subprocess.run(
+        ["ip", "-o", "link", "show", name], capture_output=True, text=True, check=True
+    ).stdout
+    return int(line.split(":")[0])
+
+
+@pytest.fixture
+def bench(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """A freshly loaded engine attached to an uplink and a tap."""
+    bpffs = Path("/sys/fs/bpf/cloudlb")
+    objects = tmp_path_factory.getbasetemp() / "objects"
+
+    def reopen() -> EbpfEngine:
+        return EbpfEngine(bpffs, objects, flow_table_size=1024)
+
+    engine = reopen()
+    programs = engine._programs
+    uplink, tap = _index("up0"), _index("tap0")
+    engine.attach(HostPort(uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC))
+    engine.attach(HostPort(tap, PortKind.TAP, NETWORK, TAP_MAC))
+    yield Bench(engine, programs, uplink, tap, reopen)
+    engine.detach(uplink)
+    engine.detach(tap)
+    engine.close()
+    programs.remove()
