@@ -43,8 +43,6 @@ RABBITMQ = ServiceSpec(
         "RABBITMQ_MNESIA_BASE": f"{_HOME}/mnesia",
         "RABBITMQ_LOG_BASE": f"{_HOME}/log",
         "RABBITMQ_PID_FILE": f"{_HOME}/pid",
-        # Busy waiting of idle schedulers would take the processors from the guests.
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         # The script becomes the server, so that the recorded process is the broker itself.
         "RUNNING_UNDER_SYSTEMD": "1",
@@ -65,5 +63,10 @@ def start(host: Host) -> None:
 
 def wait_ready(host: Host, seconds: float = 60) -> None:
     """Wait until the broker listens."""
-    log = host.service(RABBITMQ.name).log
-    wait_for("RabbitMQ listens", lambda: host.listens(PORT), seconds, f"see {log}")
+    service = host.service(RABBITMQ.name)
+
+    def listens() -> bool:
+        service.must_run()
+        return host.listens(PORT)
+
+    wait_for("RabbitMQ listens", listens, seconds, f"see {service.log}")

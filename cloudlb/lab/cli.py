@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from cloudlb.lab.errors import UnknownNameError
+from cloudlb.lab.errors import LabError, UnknownNameError
 from cloudlb.lab.guest import Guest
 from cloudlb.lab.host import Host
 from cloudlb.lab.image import DEFAULT_CACHE
@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
 
     execute = actions.add_parser("exec", help="run a command on a host or in a guest")
     execute.add_argument("host", metavar="HOST", help="a host or a guest")
-    execute.add_argument("command", nargs=argparse.REMAINDER, help="default: a shell")
+    execute.add_argument("command", nargs=argparse.REMAINDER, help="on a host, by default a shell")
     execute.set_defaults(action=_exec)
 
     down = actions.add_parser("down", help="remove the lab")
@@ -74,15 +74,19 @@ def _exec(lab: Lab, options: argparse.Namespace) -> int:
     names = [*(host.name for host in lab.hosts), *(guest.name for guest in lab.guests)]
     if options.host not in names:
         raise UnknownNameError("host or guest", options.host, names)
+    words = options.command[1:] if options.command[:1] == ["--"] else options.command
     if options.host in {guest.name for guest in lab.guests}:
-        return _exec_in_guest(lab.guest(options.host), options.command)
-    command = lab.host(options.host).enter(options.command or ["bash"])
+        return _exec_in_guest(lab.guest(options.host), words)
+    terminal = {"TERM": os.environ.get("TERM", "dumb")}
+    command = lab.host(options.host).enter(words or ["bash"], terminal)
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 - the command takes this program's place
 
 
 def _exec_in_guest(guest: Guest, command: list[str]) -> int:
-    done = guest.run(command or ["true"], check=False, timeout=EXEC_SECONDS)
+    if not command:
+        raise LabError(f"{guest.name} has no terminal; give a command to run in it")
+    done = guest.run(command, check=False, timeout=EXEC_SECONDS)
     sys.stdout.write(done.stdout)
     sys.stderr.write(done.stderr)
     return done.returncode

@@ -53,7 +53,12 @@ class Guest:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command in the guest, without using its network; standard input is empty."""
         command = shlex.join(argv)
-        status, output, errors = self._ask(command, timeout)
+        try:
+            status, output, errors = self._ask(command, timeout)
+        except TimeoutError as error:
+            raise DeadlineError(f"end of {command!r} in {self.name}", timeout) from error
+        except ConnectionError as error:
+            raise LabError(f"guest {self.name} is not running") from error
         if check and status:
             text = f"{output}{errors}".rstrip()
             raise LabError(f"{command!r} in {self.name} ended with {status}: {text}")
@@ -82,31 +87,31 @@ class Guest:
         log = self.home.state / "log" / f"{self.name}-console.log"
         raise DeadlineError(f"guest {self.name} is ready", seconds, f"see {log}")
 
-    def provide(self, cache: Cache, image: Image, accelerator: Accelerator) -> str:
-        """Define and run the guest, from a saved image where there is one; say how."""
+    def provide(self, cache: Cache, image: Image, accelerator: Accelerator) -> None:
+        """Define and run the guest, from a saved image where there is one."""
         xml = domain_xml(self.spec, image, accelerator)
         saved = cache.saved(self.name, saved_image_digest(xml, image, emulator_version()))
         virsh(self.home, "define", "/dev/stdin", input=xml)
         if saved.exists() and self._restore(saved):
-            return "restored"
+            return
         self.start()
-        self._save(saved)
+        with cache.locked():
+            self._save(saved)
         if not self._restore(saved):
             raise LabError(f"guest {self.name} does not start from its fresh image {saved}")
-        return "booted"
 
     def _restore(self, saved: Path) -> bool:
         path = f"{CACHE_IN_HOST}/saved/{saved.name}"
         done = virsh(self.home, "restore", path, check=False)
         if done.returncode:
-            saved.unlink()
+            saved.unlink(missing_ok=True)
             return False
         self.wait_ready()
         return True
 
     def _save(self, saved: Path) -> None:
         saved.parent.mkdir(exist_ok=True)
-        partial = saved.with_suffix(f".{self.home.lab}")
+        partial = saved.with_suffix(".partial")
         virsh(self.home, "save", self.name, f"{CACHE_IN_HOST}/saved/{partial.name}")
         for old in saved.parent.glob(f"{self.name}-*"):
             if old != partial:
@@ -119,4 +124,4 @@ class Guest:
         for host in self._hosts:
             with contextlib.suppress(ConnectionRefusedError):
                 return console.ask(host.state / "guests" / self.name, command, seconds, grace)
-        raise ConnectionRefusedError(f"guest {self.name} is not running")
+        raise ConnectionRefusedError(self.name)

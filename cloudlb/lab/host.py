@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host of the lab: namespaces kept by a holder process, entered with setns."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -180,7 +179,6 @@ class Host:
             "PATH": f"{VENV / 'bin'}:{SYSTEM_PATH}",
             "HOME": "/root",
             "LANG": "C.UTF-8",
-            "TERM": os.environ.get("TERM", "dumb"),
         } | self.environment
 
     def _hold_command(self, cache: Path) -> list[str]:

@@ -48,6 +48,7 @@ def wait_ready(host: Host, seconds: float = 30) -> None:
     daemon = host.service(LIBVIRTD.name)
 
     def answers() -> bool:
+        daemon.must_run()
         path: Path = host.root / "run/libvirt/libvirt-sock"
         return path.exists() and virsh(host, "version", check=False).returncode == 0
 

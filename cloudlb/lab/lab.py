@@ -104,7 +104,7 @@ class Lab:
 
         On any failure, a signal included, everything is removed again.
         """
-        _check_machine(services)
+        check_machine(services)
         with self._exclusively():
             self._read_record()
             if self.is_up():
@@ -235,7 +235,8 @@ def _parallel() -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
-def _check_machine(with_services: bool) -> None:
+def check_machine(with_services: bool = True) -> None:
+    """Raise a LabError that says what is missing for a lab on this machine."""
     if os.geteuid() != 0:
         raise LabError("the lab makes namespaces and needs root; run it with sudo")
     wanted: Iterable[str] = (

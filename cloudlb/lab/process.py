@@ -12,6 +12,7 @@ from pathlib import Path
 from cloudlb.lab.errors import DeadlineError
 
 _STATE_FIELD = 0
+_THREADS_FIELD = 17
 _START_FIELD = 19
 
 
@@ -31,14 +32,14 @@ class ProcessId:
         return cls(pid, int(fields[_START_FIELD]))
 
     def alive(self) -> bool:
-        """Whether the process still runs; a zombie does not."""
+        """Whether the process still runs; a zombie does not, unless threads of it do."""
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         fields = _stat(self.pid)
         return (
             fields is not None
-            and fields[_STATE_FIELD] not in "ZX"
             and int(fields[_START_FIELD]) == self.started
+            and (fields[_STATE_FIELD] not in "ZX" or int(fields[_THREADS_FIELD]) > 1)
         )
 
     def send(self, number: signal.Signals) -> bool:

@@ -53,6 +53,11 @@ class Service:
         """Whether the service's process runs."""
         return self.process is not None and self.process.alive()
 
+    def must_run(self) -> None:
+        """Raise a LabError that shows the end of the log unless the service runs."""
+        if not self.alive():
+            raise LabError(f"{self._key} has ended; the end of {self.log}:\n{self._tail()}")
+
     def start(self) -> None:
         """Start the service; it outlives this program."""
         if self.alive():
@@ -77,17 +82,16 @@ class Service:
         if not self._end(signal.SIGTERM):
             self.kill()
 
-    def tail(self, lines: int = 15) -> str:
-        """Return the end of the log."""
-        with contextlib.suppress(FileNotFoundError):
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        return ""
-
     def _end(self, number: signal.Signals) -> bool:
         process = self.process
         return (
             process is None or not process.send(number) or not wait_gone([process], STOP_SECONDS)
         )
+
+    def _tail(self, lines: int = 15) -> str:
+        with contextlib.suppress(FileNotFoundError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""
 
     @property
     def _key(self) -> str:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from cloudlb.lab import broker
-from cloudlb.lab.errors import LabError
 from cloudlb.lab.host import Host
 from cloudlb.lab.hypervisor import LIBVIRTD, URI
 from cloudlb.lab.process import wait_for
@@ -90,7 +89,8 @@ def wait_control_plane(control: Host, seconds: float = 60) -> None:
     api = control.service("api")
 
     def healthy() -> bool:
-        _must_run(control, "conductor", "api")
+        control.service("conductor").must_run()
+        api.must_run()
         return _get(control, "/healthcheck") is not None
 
     wait_for("the API is healthy", healthy, seconds, f"see {api.log}", interval=0.2)
@@ -102,7 +102,7 @@ def wait_agents(control: Host, agents: list[Host], seconds: float = 60) -> None:
 
     def listed() -> bool:
         for host in agents:
-            _must_run(host, AGENT)
+            host.service(AGENT).must_run()
         body = _get(control, "/v1/hosts")
         hosts = json.loads(body)["hosts"] if body else []
         return wanted <= {host["name"] for host in hosts if host["alive"]}
@@ -116,12 +116,3 @@ def wait_agents(control: Host, agents: list[Host], seconds: float = 60) -> None:
 def _get(control: Host, path: str) -> str | None:
     done = control.run(["busybox", "wget", "-q", "-O", "-", f"{ENDPOINT}{path}"], check=False)
     return done.stdout if done.returncode == 0 else None
-
-
-def _must_run(host: Host, *names: str) -> None:
-    for name in names:
-        service = host.service(name)
-        if not service.alive():
-            raise LabError(
-                f"{name} on {host.name} has ended; the end of {service.log}:\n{service.tail()}"
-            )

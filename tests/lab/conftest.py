@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One lab per test run, with cloudlb's services; named by the run's pid, removed at its end."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloudlb.lab.errors import MissingProgramError
+from cloudlb.lab.lab import Lab, check_machine
+from cloudlb.lab.record import STATE_ROOT
+
+_NAME_OF_A_RUN = re.compile(r"[a-z]+(\d+)")
+
+
+@pytest.fixture(scope="session")
+def lab_cache(pytestconfig: pytest.Config) -> Path:
+    """Where kernel and saved guests are kept from run to run."""
+    return pytestconfig.rootpath / "build" / "lab"
+
+
+@pytest.fixture(scope="session")
+def clean_machine(lab_cache: Path) -> None:
+    """A machine that can run labs, without those that crashed runs have left."""
+    if os.geteuid() != 0:
+        pytest.skip("labs need root")
+    try:
+        check_machine()
+    except MissingProgramError as error:
+        pytest.skip(str(error))
+    for state in STATE_ROOT.glob("*"):
+        run = _NAME_OF_A_RUN.fullmatch(state.name)
+        if run and not Path(f"/proc/{run[1]}").exists():
+            Lab(state.name, lab_cache).down()
+
+
+@pytest.fixture(scope="session")
+def lab(clean_machine: None, lab_cache: Path) -> Iterator[Lab]:
+    """A lab with all of cloudlb's services."""
+    lab = Lab(f"test{os.getpid()}", lab_cache)
+    lab.up()
+    yield lab
+    lab.down()
