@@ -11,13 +11,20 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keystoneauth1.exceptions import ClientException, ConnectFailure, DiscoveryFailure
-from openstack.exceptions import HttpException, NotSupported, ResourceTimeout, SDKException
+from openstack.exceptions import (
+    HttpException,
+    NotSupported,
+    ResourceTimeout,
+    SDKException,
+    ServiceDisabledException,
+)
 from osc_lib.command import command
 from osc_lib.exceptions import CommandError
 
 from cloudlb.client.osc import arguments, columns
 from cloudlb.client.proxy import Proxy
 from cloudlb.schemas.fields import PAGING, Schema
+from cloudlb.schemas.version import SERVICE_TYPE
 
 _SEVERAL = "repeat for several"
 
@@ -25,9 +32,14 @@ _SEVERAL = "repeat for several"
 def told(error: Exception) -> str:
     """An error as a sentence for the user of a command."""
     if isinstance(error, ConnectFailure | DiscoveryFailure | NotSupported):
-        place = re.search(r"https?://[^\s,]+", str(error))
-        where = f" at {place[0].rstrip(':')}" if place else ""
+        place = re.search(r"https?://[^\s,/]+", str(error))
+        where = f" at {place[0]}" if place else ""
         return f"No traffic-placement API answers{where}; is cloudlb-api running there?"
+    if isinstance(error, ServiceDisabledException):
+        return (
+            f"The catalog of this cloud has no {SERVICE_TYPE} service: register it, or set "
+            f"{SERVICE_TYPE.replace('-', '_')}_endpoint_override in clouds.yaml."
+        )
     if isinstance(error, HttpException) and error.details is None:
         return str(error.message)
     return str(error)
