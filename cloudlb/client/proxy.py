@@ -36,7 +36,8 @@ class Proxy(proxy.Proxy):
     """Networks, pools with their members, hosts and drivers.
 
     A ``find_`` method takes a name or an ID and raises `exceptions.NotFoundException` or, for a
-    name that several objects have, `exceptions.DuplicateResource`.
+    name that several objects have, `exceptions.DuplicateResource`. What is being removed counts
+    only if nothing else has the name.
     """
 
     api_version: ClassVar[str] = "1"
@@ -181,6 +182,7 @@ class Proxy(proxy.Proxy):
                 pass  # a name may look like a UUID
         noun = kind.__name__.lower()
         found = list(self._list(kind, name=name_or_id, **uri))
+        found = [each for each in found if not each.get("removing")] or found
         if not found:
             raise exceptions.NotFoundException(f"There is no {noun} '{name_or_id}'.")
         if len(found) > 1:

@@ -4,7 +4,7 @@
 from typing import Any
 
 from openstack import resource
-from openstack.resource import Body, QueryParameters
+from openstack.resource import Body, Header, QueryParameters
 
 
 class _Noun(resource.Resource):
@@ -22,6 +22,9 @@ class _Spec(_Noun):
     allow_create = True
     allow_commit = True
     allow_delete = True
+
+    #: Set for one change: it is refused if the object has another ETag by now.
+    if_match: str | None = Header("If-Match")
 
 
 class Network(_Spec):

@@ -212,6 +212,7 @@ class Set(Noun):
             if named or cleared:
                 kept = [] if cleared else item[field]
                 changes[field] = [*kept, *(each for each in named if each not in kept)]
+                changes |= _unless_changed(item)
         return changes
 
 
@@ -237,7 +238,13 @@ class Unset(Set):
                 if any(each not in item[field] for each in gone):
                     raise CommandError(f"{flag}: '{item.name}' has no such {flag[2:]}.")
                 changes[field] = [each for each in item[field] if each not in gone]
+                changes |= _unless_changed(item)
         return changes
+
+
+def _unless_changed(item: Any) -> dict[str, Any]:
+    """What was read is written back with a change, so nobody may have written in between."""
+    return {"if_match": f'"{item.generation}"'}
 
 
 class Delete(Noun):

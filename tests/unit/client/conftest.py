@@ -23,6 +23,7 @@ class Asked:
     request: str
     query: str
     body: Any
+    if_match: str | None
 
 
 @dataclass
@@ -48,7 +49,8 @@ class Api:
         size = int(environ.get("CONTENT_LENGTH") or 0)
         body = json.loads(environ["wsgi.input"].read(size)) if size else None
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        self.asked.append(Asked(f"{method} {path}", environ["QUERY_STRING"], body))
+        query, match = environ["QUERY_STRING"], environ.get("HTTP_IF_MATCH")
+        self.asked.append(Asked(f"{method} {path}", query, body, match))
         status, answer = self._answer(f"{method} {path}")
         kind = "application/problem+json" if status >= 400 else "application/json"
         token = ("X-Subject-Token", "secret")

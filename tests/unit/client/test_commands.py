@@ -134,6 +134,7 @@ def test_set_adds_ports_and_no_port_replaces_them(run, api, pool, existing):
         [{"protocol": "tcp", "port": 80}, {"protocol": "tcp", "port": 443}],
         [{"protocol": "udp", "port": 53}],
     ]
+    assert api.asked[-1].if_match == '"4"'
 
 
 def test_unset_resets_settings_and_removes_ports(run, api, pool, existing):

@@ -41,6 +41,12 @@ def test_an_ambiguous_name_names_the_ids(proxy, api, pool):
         proxy.find_pool("web")
 
 
+def test_a_name_that_is_being_given_up_is_not_ambiguous(proxy, api, pool, existing):
+    old = {**pool, "id": "old", "removing": True}
+    api.answer("GET /v1/pools", {"pools": [old, pool]})
+    assert proxy.find_pool("web").id == pool["id"]
+
+
 def test_a_problem_is_raised_in_the_apis_words(proxy, api, pool):
     api.refuse("GET /v1/pools", 403, "Only administrators may list them.")
     with pytest.raises(exceptions.ForbiddenException) as error:
