@@ -7,16 +7,17 @@ class CloudlbError(Exception):
 
     ``message`` is for the user: what is wrong and what would be right. ``detail`` is for the
     operator's log: what happened. ``status`` is the HTTP status that the API answers, ``code`` a
-    stable machine-readable name.
+    stable machine-readable name, ``field`` the part of the request that is at fault, if one is.
     """
 
     status = 500
     code = "internal"
 
-    def __init__(self, message: str, detail: str = "") -> None:
+    def __init__(self, message: str, detail: str = "", field: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail or message
+        self.field = field
 
 
 class InvalidRequest(CloudlbError):

@@ -31,11 +31,16 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that is wanted of ``host`` at a generation; nothing that is absent is wanted."""
+    """All that is wanted of ``host`` at a generation; nothing that is absent is wanted.
+
+    ``networks`` are those that the host maps, with or without pools: the taps of their guests
+    are guarded from the start.
+    """
 
     host: str
     generation: int
     pools: tuple[PoolView, ...] = ()
+    networks: tuple[Network, ...] = ()
 
 
 class RealizationState(StrEnum):

@@ -54,8 +54,12 @@ static __always_inline __u32 *member_at(const struct pool *pool, __u32 index)
 	return bpf_map_lookup_elem(&slots, &slot);
 }
 
+/* `old` is the connection that had the same ports before, if it still counts; it stays when there
+ * is no member for the new one. Its record may be given to another connection once replaced.
+ */
 static __always_inline int new_connection(struct __sk_buff *skb, const struct port *port,
-					  const struct packet *p, struct flow_key *key)
+					  const struct packet *p, struct flow_key *key,
+					  const struct flow *old)
 {
 	struct service_key service = {.network = port->network,
 				      .address = p->destination,
@@ -64,7 +68,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	__u32 *pool_number = bpf_map_lookup_elem(&services, &service);
 	struct pool *pool;
 	struct member *member;
-	struct flow flow = {};
+	struct flow flow = {}, replaced = {};
 	__u32 *choice, number;
 	int fresh = opens(p) || p->protocol == IPPROTO_UDP;
 
@@ -79,7 +83,11 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	flow.member = *choice;
 	flow.state = first_state(p);
 	flow.seen = bpf_ktime_get_ns();
+	if (old)
+		replaced = *old;
 	if (!bpf_map_update_elem(&flows, key, &flow, BPF_ANY)) {
+		if (old)
+			count_flow(replaced.member, replaced.state, -1);
 		count_flow(flow.member, flow.state, 1);
 	} else {
 		count_event(EVENT_TABLE_FULL);
@@ -108,18 +116,16 @@ static __always_inline int direct(struct __sk_buff *skb, const struct port *port
 	flow_key_of(&key, port->network, p);
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (!flow)
-		return new_connection(skb, port, p, &key);
+		return new_connection(skb, port, p, &key, 0);
 	number = flow->member;
 	member = bpf_map_lookup_elem(&members, &number);
 	if (!member || member->state == MEMBER_FREE)
-		return new_connection(skb, port, p, &key);
+		return new_connection(skb, port, p, &key, 0);
 	/* The same SYN again stays where it was; a SYN on anything further on, or towards a
 	 * member that takes no new connections, is a new connection with a re-used port.
 	 */
-	if (opens(p) && !(flow->state == FLOW_OPENING && member->state == MEMBER_ACTIVE)) {
-		count_flow(number, flow->state, -1);
-		return new_connection(skb, port, p, &key);
-	}
+	if (opens(p) && !(flow->state == FLOW_OPENING && member->state == MEMBER_ACTIVE))
+		return new_connection(skb, port, p, &key, flow);
 	follow(flow, p);
 	return forward(skb, port, number, member);
 }

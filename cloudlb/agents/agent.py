@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent of a host, put together: who tells whom.
+
+* doorbell or timer: pull, snapshot, queue of pools, driver, engine, report
+* netlink: ports, engine, inventory
+* libvirt: inventory, report
+* probes: health, queue of pools, and report
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from cloudlb.agents.inventory import HostInventory
+from cloudlb.agents.pools import Pools
+from cloudlb.agents.ports import Ports
+from cloudlb.agents.probe import Prober, Verdict
+from cloudlb.agents.reconcile import ReconcileQueue
+from cloudlb.agents.reporter import Reporter, Revisions
+from cloudlb.agents.stats import Stats
+from cloudlb.agents.store import SnapshotStore
+from cloudlb.agents.targets import targets
+from cloudlb.drivers.base import DataPlaneDriver
+from cloudlb.engines.base import Engine
+from cloudlb.model.errors import InvalidRequest, Unavailable
+from cloudlb.model.host import Role
+from cloudlb.model.snapshot import Report, Snapshot
+from cloudlb.net.link import LinkMonitor
+from cloudlb.virt.host import Libvirt
+
+LOG = logging.getLogger(__name__)
+_SWEEP_INTERVAL = 2.0
+_INVENTORY_INTERVAL = 5.0
+_RETRY_PULL = 1.0
+
+
+class Conductor(Protocol):
+    """Where truth is pulled from; methods raise `Unavailable`."""
+
+    def get_desired(self, host: str, have_generation: int) -> Snapshot | None:
+        """The snapshot of the host, None when it has the current one."""
+
+    def report(self, host: str, report: Report) -> None:
+        """Take facts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How an agent behaves; the fields are the options of group ``[agent]``."""
+
+    host: str
+    roles: tuple[Role, ...]
+    network_mappings: Mapping[str, str]
+    engine: str
+    libvirt_uri: str
+    state_dir: Path
+    pull_interval: float = 60.0
+    report_interval: float = 10.0
+    resync_interval: float = 60.0
+    snapshot_max_age: float = 86400.0
+
+
+class Agent:
+    """One host's agent. `threads` are to be run by a service, `changed` and `ask` by RPC."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        conductor: Conductor,
+        drivers: Mapping[str, DataPlaneDriver],
+        engine: Engine,
+    ) -> None:
+        self._settings, self._conductor, self._engine = settings, conductor, engine
+        self._lock = threading.RLock()
+        self._bell = threading.Event()
+        self._stirred = threading.Event()
+        self._generation = 0
+        self._complete = False
+        self._revisions = Revisions()
+        self._store = SnapshotStore(settings.state_dir)
+        self._queue: ReconcileQueue[UUID] = ReconcileQueue(self._reconcile)
+        self._reporter = Reporter(
+            lambda report: conductor.report(settings.host, report),
+            self._revisions,
+            settings.report_interval,
+        )
+        self._pools = Pools(
+            settings.host,
+            drivers,
+            engine,
+            self._lock,
+            realized=self._reporter.realized,
+            later=self._queue.add,
+        )
+        self._ports = Ports(
+            settings.network_mappings,
+            frozenset(settings.roles),
+            engine,
+            self._lock,
+            changed=self._stirred.set,
+        )
+        self._libvirt = (
+            Libvirt(settings.libvirt_uri, self._stirred.set) if settings.libvirt_uri else None
+        )
+        self._inventory = HostInventory(
+            settings.roles, settings.engine, engine, self._lock, self._ports, self._libvirt
+        )
+        self._prober = Prober(self._judged)
+        self._stats = Stats(engine, self._lock)
+
+    def threads(self) -> dict[str, Callable[[threading.Event], None]]:
+        """What must run, by name."""
+        wanted: dict[str, Callable[[threading.Event], None]] = {
+            "links": LinkMonitor(self._ports.link_changed, self._ports.link_gone).run,
+            "pull": self._pull_forever,
+            "reconcile": self._queue.run,
+            "report": self._reporter.run,
+            "inventory": self._watch_inventory,
+            "upkeep": self._upkeep,
+            "probe": self._prober.run,
+        }
+        if self._libvirt:
+            wanted["libvirt"] = self._libvirt.run
+        return wanted
+
+    def changed(self, generation: int) -> None:
+        """The doorbell: something is wanted anew."""
+        if generation > self._generation:
+            self._bell.set()
+
+    def ask(self, question: str, args: dict[str, Any]) -> Any:
+        """Answer ``stats`` (args: pool_id) and ``events``; InvalidRequest for anything else."""
+        if question == "stats":
+            return self._stats.of_pool(UUID(args["pool_id"]))
+        if question == "events":
+            with self._lock:
+                return self._engine.events()
+        raise InvalidRequest(f"An agent does not answer {question!r}; it answers stats, events.")
+
+    def _pull_forever(self, stopping: threading.Event) -> None:
+        self._start_from_disk()
+        while not stopping.is_set():
+            self._bell.clear()
+            wait = self._settings.pull_interval * random.uniform(0.8, 1.2)  # noqa: S311
+            try:
+                self._pull()
+            except Unavailable as error:
+                LOG.debug("pull failed: %s", error.detail)
+                wait = _RETRY_PULL
+            _wait_any(self._bell, stopping, wait)
+
+    def _pull(self) -> None:
+        have = self._generation if self._complete else 0
+        snapshot = self._conductor.get_desired(self._settings.host, have)
+        if snapshot is not None:
+            self._store.save(snapshot, time.time())
+            self._take(snapshot)
+            self._complete = True
+
+    def _start_from_disk(self) -> None:
+        loaded = self._store.load()
+        if loaded is None:
+            return
+        snapshot, saved_at = loaded
+        fresh = time.time() - saved_at <= self._settings.snapshot_max_age
+        LOG.info("snapshot=%d source=disk fresh=%s", snapshot.generation, fresh)
+        self._take(snapshot, adds=fresh)
+
+    def _take(self, snapshot: Snapshot, adds: bool = True) -> None:
+        self._generation = snapshot.generation
+        self._reporter.set_generation(snapshot.generation)
+        networks = {n.name: n.number for n in snapshot.networks}
+        networks |= {view.network.name: view.network.number for view in snapshot.pools}
+        for pool_id in self._pools.want(snapshot, adds):
+            self._queue.add(pool_id)
+        self._ports.set_numbers(networks)
+        self._retarget()
+
+    def _reconcile(self, pool_id: UUID) -> None:
+        self._pools.reconcile(pool_id)
+
+    def _judged(self, verdict: Verdict) -> None:
+        self._reporter.health(verdict.member_id, verdict.health, verdict.reason)
+        self._pools.set_down(self._prober.down())
+        self._queue.add(verdict.pool_id)
+
+    def _retarget(self) -> None:
+        """Probe the members of the pools that this host directs."""
+        with self._lock:
+            found = targets(
+                self._settings.host, self._pools.views().values(), self._ports, self._inventory
+            )
+        self._prober.set_targets(found)
+        self._pools.set_down(self._prober.down())
+
+    def _watch_inventory(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            self._stirred.clear()
+            inventory = self._inventory.take(self._revisions.next())
+            if inventory is not None:
+                self._reporter.inventory(inventory)
+                self._retarget()
+            _wait_any(self._stirred, stopping, _INVENTORY_INTERVAL)
+            stopping.wait(0.02)
+
+    def _upkeep(self, stopping: threading.Event) -> None:
+        """Forget old connections, and now and then compare everything with the kernel."""
+        resync_at = time.monotonic() + self._settings.resync_interval
+        while not stopping.wait(_SWEEP_INTERVAL):
+            with self._lock:
+                self._engine.sweep()
+            if time.monotonic() >= resync_at:
+                resync_at = time.monotonic() + self._settings.resync_interval
+                for pool_id in self._pools.resync():
+                    self._queue.add(pool_id)
+                self._ports.reconcile()
+
+
+def _wait_any(first: threading.Event, stopping: threading.Event, timeout: float) -> None:
+    """Wait for an event, but notice a stop within half a second."""
+    deadline = time.monotonic() + timeout
+    while not stopping.is_set() and (left := deadline - time.monotonic()) > 0:
+        if first.wait(min(left, 0.5)):
+            return

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which interfaces of this host carry programs: the uplinks of directors, the taps of guests.
+
+Links are followed by netlink and not by libvirt: a tap is attached within milliseconds of its
+joining the bridge, while libvirt's events come after the guest's first frames (measured:
+notes in doc/source/contributor/architecture.rst).
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cloudlb.engines.base import Engine, HostPort, PortKind
+from cloudlb.model.errors import CloudlbError
+from cloudlb.model.host import Role
+from cloudlb.net.link import Link
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Uplinked:
+    """A mapped network's interface as it is now."""
+
+    network: str
+    link: Link
+
+
+class Ports:
+    """Keeps the engine's ports in agreement with links, mappings and networks' numbers.
+
+    ``changed()`` is called when something that the inventory tells has changed.
+    """
+
+    def __init__(
+        self,
+        mappings: Mapping[str, str],
+        roles: frozenset[Role],
+        engine: Engine,
+        lock: threading.RLock,
+        changed: Callable[[], None],
+    ) -> None:
+        self._mappings, self._roles = mappings, roles
+        self._engine, self._lock, self._changed = engine, lock, changed
+        self._links: dict[int, Link] = {}
+        self._numbers: dict[str, int] | None = None
+        self._attached: dict[int, HostPort] = {}
+
+    def link_changed(self, link: Link) -> None:
+        """A link appeared or changed."""
+        with self._lock:
+            if self._links.get(link.index) == link:
+                return
+            self._links[link.index] = link
+            self._follow(link.index)
+            if link.name in self._mappings.values():
+                self.reconcile()
+        self._changed()
+
+    def link_gone(self, index: int) -> None:
+        """A link is no more."""
+        with self._lock:
+            if self._links.pop(index, None) is not None:
+                self._follow(index)
+        self._changed()
+
+    def set_numbers(self, numbers: Mapping[str, int]) -> None:
+        """Take note of the numbers of networks, by name."""
+        with self._lock:
+            if numbers != self._numbers:
+                self._numbers = dict(numbers)
+                self.reconcile()
+
+    def reconcile(self) -> None:
+        """Attach and detach until the engine has exactly the wanted ports."""
+        with self._lock:
+            for index in set(self._links) | self._engine.ports():
+                self._follow(index)
+
+    def uplinks(self) -> tuple[Uplinked, ...]:
+        """The mapped interfaces that exist."""
+        with self._lock:
+            by_name = {link.name: link for link in self._links.values()}
+            return tuple(
+                Uplinked(network, by_name[name])
+                for network, name in sorted(self._mappings.items())
+                if name in by_name
+            )
+
+    def uplink_of(self, number: int) -> Link | None:
+        """The interface of the network with this number."""
+        with self._lock:
+            for uplinked in self.uplinks():
+                if (self._numbers or {}).get(uplinked.network) == number:
+                    return uplinked.link
+            return None
+
+    def tap(self, name: str) -> Link | None:
+        """A tap by its name."""
+        with self._lock:
+            return next((link for link in self._links.values() if link.name == name), None)
+
+    def network_of(self, tap: Link | None, bridge: str) -> str:
+        """The mapped network that a tap, or a guest that is off, is plugged into; else empty."""
+        with self._lock:
+            master = self._links.get(tap.master) if tap else None
+            name = master.name if master else bridge
+            return next((n for n, i in self._mappings.items() if i == name), "")
+
+    def _follow(self, index: int) -> None:
+        """Bring one interface's programs in line with what it is now.
+
+        Before the networks' numbers are known, programs of an earlier agent stay where they are.
+        """
+        if self._numbers is None and index in self._links:
+            return
+        wanted = self._wanted(index)
+        try:
+            if wanted is None:
+                if index in self._engine.ports():
+                    self._engine.detach(index)
+                    LOG.info("interface=%d state=detached", index)
+                self._attached.pop(index, None)
+            elif self._attached.get(index) != wanted:
+                self._engine.attach(wanted)
+                self._attached[index] = wanted
+                LOG.info(
+                    "interface=%s kind=%s state=attached", self._links[index].name, wanted.kind
+                )
+        except CloudlbError as error:
+            # A link may go away at any moment; if it stays, the next resync tries again.
+            LOG.warning("interface=%d state=failing: %s", index, error.detail)
+
+    def _wanted(self, index: int) -> HostPort | None:
+        link = self._links.get(index)
+        if link is None:
+            return None
+        for network, interface in self._mappings.items():
+            number = (self._numbers or {}).get(network)
+            if number is None:
+                continue
+            if link.name == interface and Role.DIRECTOR in self._roles:
+                return HostPort(index, PortKind.UPLINK, number, link.mac)
+            master = self._links.get(link.master)
+            plugged = link.is_tap and master is not None and master.name == interface
+            if plugged and Role.COMPUTE in self._roles:
+                return HostPort(index, PortKind.TAP, number, link.mac)
+        return None

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probes of members, sent by their directors along the path of the traffic.
+
+A probe's frame has the pool's address as destination and the member's Ethernet address, like any
+packet that the director forwards: it is answered only when that path works (L13, A16).
+"""
+
+import heapq
+import logging
+import secrets
+import selectors
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from cloudlb.model.ether import Mac
+from cloudlb.model.health import ProbeRecord
+from cloudlb.model.network import Address
+from cloudlb.model.pool import Health, Monitor, MonitorType
+from cloudlb.net import frame
+from cloudlb.net.frame import Answer, Path, Reply
+from cloudlb.net.packet import ProbeSocket, reserve_port
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A member to probe. ``source`` None: the director has no address of the family."""
+
+    member_id: UUID
+    pool_id: UUID
+    monitor: Monitor
+    port: int
+    interface: str
+    interface_mac: Mac
+    member_mac: Mac
+    source: Address | None
+    address: Address
+
+    @property
+    def path(self) -> Path:
+        """The way of this target's frames."""
+        assert self.source is not None  # noqa: S101  (targets without are not probed)
+        return Path(self.interface_mac, self.member_mac, self.source, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A change of a member's health."""
+
+    member_id: UUID
+    pool_id: UUID
+    health: Health
+    reason: str
+
+
+class Prober:
+    """Probes targets at their intervals; ``changed`` hears each change of health.
+
+    One thread sends, receives and judges. ``draw`` gives the tokens.
+    """
+
+    def __init__(
+        self,
+        changed: Callable[[Verdict], None],
+        clock: Callable[[], float] = time.monotonic,
+        draw: Callable[[int], int] = secrets.randbits,
+    ) -> None:
+        self._changed, self._clock, self._draw = changed, clock, draw
+        self._lock = threading.Lock()
+        self._targets: dict[UUID, Target] = {}
+        self._records: dict[UUID, ProbeRecord] = {}
+        self._agenda: list[tuple[float, int, UUID]] = []
+        self._waiting: dict[int, tuple[UUID, float]] = {}
+        self._sockets: dict[tuple[str, int], ProbeSocket] = {}
+        self._selector = selectors.DefaultSelector()
+        self._port_holder = reserve_port()
+        self._port = int(self._port_holder.getsockname()[1])
+
+    def set_targets(self, targets: Mapping[UUID, Target]) -> None:
+        """Probe exactly these members; those that stay keep their records."""
+        with self._lock:
+            for member_id in targets.keys() - self._targets.keys():
+                self._schedule(self._clock(), member_id)
+            self._targets = dict(targets)
+            self._records = {m: r for m, r in self._records.items() if m in targets}
+
+    def down(self) -> frozenset[UUID]:
+        """The members that are offline."""
+        with self._lock:
+            return frozenset(m for m, r in self._records.items() if r.health is Health.OFFLINE)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Probe until ``stopping``."""
+        while not stopping.is_set():
+            for verdict in self._judge(self._exchange()):
+                LOG.info(
+                    "member=%s health=%s reason=%r",
+                    verdict.member_id,
+                    verdict.health,
+                    verdict.reason,
+                )
+                self._changed(verdict)
+        for probe_socket in self._sockets.values():
+            probe_socket.close()
+        self._port_holder.close()
+
+    def _exchange(self) -> list[Reply]:
+        """Send what is due and wait for answers, until the next probe or time-out is due."""
+        with self._lock:
+            self._send_due()
+            wait = self._until_next()
+        if not self._selector.get_map():
+            time.sleep(min(wait, 0.05))
+            return []
+        replies: list[Reply] = []
+        for key, _ in self._selector.select(wait):
+            probe_socket: ProbeSocket = key.data
+            replies += [r for f in probe_socket.receive() if (r := frame.parse_reply(f))]
+        return replies
+
+    def _until_next(self) -> float:
+        now = self._clock()
+        moments = [deadline for _, deadline in self._waiting.values()]
+        if self._agenda:
+            moments.append(self._agenda[0][0])
+        return max(0.0, min([m - now for m in moments] + [0.05]))
+
+    def _send_due(self) -> None:
+        now = self._clock()
+        while self._agenda and self._agenda[0][0] <= now:
+            due, _, member_id = heapq.heappop(self._agenda)
+            target = self._targets.get(member_id)
+            if target is None:
+                continue
+            self._schedule(max(due + target.monitor.interval, now), member_id)
+            token = self._draw(32)
+            self._waiting[token] = member_id, now + target.monitor.timeout
+            try:
+                self._send(target, token)
+            except OSError as error:
+                LOG.debug("member=%s probe failed: %s", member_id, error)
+
+    def _schedule(self, due: float, member_id: UUID) -> None:
+        heapq.heappush(self._agenda, (due, self._draw(31), member_id))
+
+    def _send(self, target: Target, token: int) -> None:
+        if target.source is None:
+            return
+        channel = self._socket(target.interface, target.address.version)
+        if target.monitor.type is MonitorType.TCP:
+            channel.send(frame.tcp_syn(target.path, self._port, target.port, token))
+        else:
+            channel.send(frame.echo_request(target.path, token))
+
+    def _socket(self, interface: str, version: int) -> ProbeSocket:
+        key = interface, version
+        if key not in self._sockets:
+            self._sockets[key] = ProbeSocket(interface, version, self._port)
+            self._selector.register(
+                self._sockets[key].fileno(), selectors.EVENT_READ, self._sockets[key]
+            )
+        return self._sockets[key]
+
+    def _judge(self, replies: list[Reply]) -> list[Verdict]:
+        with self._lock:
+            verdicts = [v for reply in replies if (v := self._answered(reply))]
+            now = self._clock()
+            late = [t for t, (_, deadline) in self._waiting.items() if deadline <= now]
+            for token in late:
+                member_id, _ = self._waiting.pop(token)
+                target = self._targets.get(member_id)
+                if target and (v := self._after(target, False, _silence(target))):
+                    verdicts.append(v)
+            return verdicts
+
+    def _answered(self, reply: Reply) -> Verdict | None:
+        member_id, _ = self._waiting.get(reply.token, (None, 0.0))
+        target = self._targets.get(member_id) if member_id else None
+        if target is None or reply.member_mac != target.member_mac:
+            return None
+        del self._waiting[reply.token]
+        if reply.answer is Answer.REFUSED:
+            return self._after(target, False, f"refuses connections to port {target.port}")
+        if reply.answer is Answer.ACCEPTED:
+            self._hang_up(target, reply.token)
+        return self._after(target, True, "answers")
+
+    def _hang_up(self, target: Target, token: int) -> None:
+        """Else the member's backlog would fill with half-open connections."""
+        try:
+            self._socket(target.interface, target.address.version).send(
+                frame.tcp_reset(target.path, self._port, target.port, token)
+            )
+        except OSError as error:
+            LOG.debug("member=%s reset failed: %s", target.member_id, error)
+
+    def _after(self, target: Target, answered: bool, reason: str) -> Verdict | None:
+        old = self._records.get(target.member_id, ProbeRecord())
+        new = self._records[target.member_id] = old.after(answered, target.monitor)
+        if new.health is old.health:
+            return None
+        return Verdict(target.member_id, target.pool_id, new.health, reason)
+
+
+def _silence(target: Target) -> str:
+    if target.source is None:
+        return (
+            f"cannot be probed: interface {target.interface} of the director has no IPv"
+            f"{target.address.version} address"
+        )
+    return f"no answer within {target.monitor.timeout:g} s, {target.monitor.fall} times in a row"

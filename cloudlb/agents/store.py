@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The last snapshot on disk, so that a host comes up without the control plane."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from cloudlb.model import plain
+from cloudlb.model.snapshot import Snapshot
+
+LOG = logging.getLogger(__name__)
+_FORMAT = 1
+
+
+class SnapshotStore:
+    """One file, replaced as a whole; a reader sees the old snapshot or the new one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "snapshot.json"
+
+    def save(self, snapshot: Snapshot, now: float) -> None:
+        """Keep a snapshot that was current at ``now`` (seconds since the epoch)."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self._path.with_suffix(".tmp")
+        content = {"format": _FORMAT, "saved_at": now, "snapshot": plain.encode(snapshot)}
+        with draft.open("w") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._path)
+
+    def load(self) -> tuple[Snapshot, float] | None:
+        """The snapshot and when it was saved; None when there is none that can be read."""
+        try:
+            content = json.loads(self._path.read_text())
+            if content["format"] != _FORMAT:
+                raise ValueError(f"format {content['format']}")
+            return plain.decode(Snapshot, content["snapshot"]), float(content["saved_at"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            LOG.warning("snapshot=%s unreadable, ignored: %s", self._path, error)
+            return None

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which members a director probes, and from where."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from cloudlb.agents.inventory import HostInventory
+from cloudlb.agents.ports import Ports
+from cloudlb.agents.probe import Target
+from cloudlb.model.pool import Pool, Protocol
+from cloudlb.model.snapshot import PoolView
+from cloudlb.net.frame import source_address
+
+
+def targets(
+    host: str, views: Iterable[PoolView], ports: Ports, inventory: HostInventory
+) -> dict[UUID, Target]:
+    """The running members of monitored pools that ``host`` directs, by member."""
+    addresses = {uplink.network: uplink.addresses for uplink in inventory.uplinks()}
+    found: dict[UUID, Target] = {}
+    for view in views:
+        link = ports.uplink_of(view.network.number)
+        monitor = view.pool.monitor
+        if view.removing or monitor is None or link is None or host not in view.pool.directors:
+            continue
+        for m in view.members:
+            if m.removing or m.placement is None or not m.placement.running:
+                continue
+            found[m.member.id] = Target(
+                member_id=m.member.id,
+                pool_id=view.pool.id,
+                monitor=monitor,
+                port=monitor.port or _first_tcp_port(view.pool),
+                interface=link.name,
+                interface_mac=link.mac,
+                member_mac=m.placement.mac,
+                source=source_address(addresses.get(view.network.name, ()), view.pool.address),
+                address=view.pool.address,
+            )
+    return found
+
+
+def _first_tcp_port(pool: Pool) -> int:
+    return next((p.port for p in pool.ports if p.protocol is Protocol.TCP), 0)

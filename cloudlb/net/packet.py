@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packet sockets: frames out of and into one interface, past the host's IP stack."""
+
+import ctypes
+import socket
+import struct
+
+_SO_ATTACH_FILTER = 26
+_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog (linux/filter.h)."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
+
+
+# Classic BPF (linux/filter.h): code, jump if true, jump if false, constant.
+_LOAD_BYTE, _LOAD_HALF, _LOAD_HALF_X = 0x30, 0x28, 0x48
+_LOAD_BYTE_X, _IP_HEADER_LENGTH = 0x50, 0xB1
+_JUMP_EQUAL, _RETURN = 0x15, 0x06
+
+Instruction = tuple[int, int, int, int]
+
+
+def _filter(family: int, port: int) -> list[Instruction]:
+    """Accept TCP segments to ``port`` and echo replies, nothing else.
+
+    Without it every packet that a director forwards would be copied to its agent.
+    """
+    if family == _ETH_P_IP:
+        return [
+            (_LOAD_BYTE, 0, 0, 23),
+            (_IP_HEADER_LENGTH, 0, 0, 14),
+            (_JUMP_EQUAL, 0, 2, socket.IPPROTO_TCP),
+            (_LOAD_HALF_X, 0, 0, 16),
+            (_JUMP_EQUAL, 3, 4, port),
+            (_JUMP_EQUAL, 0, 3, socket.IPPROTO_ICMP),
+            (_LOAD_BYTE_X, 0, 0, 14),
+            (_JUMP_EQUAL, 0, 1, 0),
+            (_RETURN, 0, 0, 0xFFFF),
+            (_RETURN, 0, 0, 0),
+        ]
+    return [
+        (_LOAD_BYTE, 0, 0, 20),
+        (_JUMP_EQUAL, 0, 2, socket.IPPROTO_TCP),
+        (_LOAD_HALF, 0, 0, 56),
+        (_JUMP_EQUAL, 3, 4, port),
+        (_JUMP_EQUAL, 0, 3, socket.IPPROTO_ICMPV6),
+        (_LOAD_BYTE, 0, 0, 54),
+        (_JUMP_EQUAL, 0, 1, 129),
+        (_RETURN, 0, 0, 0xFFFF),
+        (_RETURN, 0, 0, 0),
+    ]
+
+
+class ProbeSocket:
+    """Sends probes out of an interface and receives their answers, of one address family.
+
+    ``port`` is the TCP source port of probes. Raises OSError.
+    """
+
+    def __init__(self, interface: str, version: int, port: int) -> None:
+        family = _ETH_P_IP if version == 4 else _ETH_P_IPV6
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._attach(_filter(family, port))
+        self._socket.bind((interface, family))
+        self._socket.setblocking(False)
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
+
+    def send(self, frame: bytes) -> None:
+        """Send a whole frame."""
+        self._socket.send(frame)
+
+    def receive(self) -> list[bytes]:
+        """All frames that have arrived."""
+        frames = []
+        while True:
+            try:
+                frames.append(self._socket.recv(256))
+            except BlockingIOError:
+                return frames
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _attach(self, instructions: list[Instruction]) -> None:
+        code = b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions)
+        buffer = ctypes.create_string_buffer(code)
+        program = _Program(len(instructions), ctypes.addressof(buffer))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
+
+
+def reserve_port() -> socket.socket:
+    """A TCP port that no other program of this host gets while the socket lives."""
+    holder = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    holder.bind(("::", 0))
+    return holder

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to a host's libvirt: its domains and their events."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import libvirt
+
+from cloudlb.virt.xml import Domain, parse_domain
+
+LOG = logging.getLogger(__name__)
+_RETRY = 2.0
+_KEEPALIVE = 5
+
+
+class Libvirt:
+    """A libvirt host. The connection comes back by itself when libvirtd restarts.
+
+    ``changed()`` is called from the event thread whenever a domain starts, stops, or is defined
+    or undefined, and when the connection comes or goes. Only one object may exist in a process:
+    libvirt has one event loop.
+    """
+
+    def __init__(self, uri: str, changed: Callable[[], None]) -> None:
+        self._uri, self._changed = uri, changed
+        self._connection: Any = None
+        self._lock = threading.Lock()
+        libvirt.virEventRegisterDefaultImpl()
+        libvirt.registerErrorHandler(lambda *_: None, None)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Keep a connection and run libvirt's event loop until ``stopping``."""
+        timer = libvirt.virEventAddTimeout(500, lambda *_: None, None)
+        while not stopping.is_set():
+            if self._connection is None and not self._connect():
+                stopping.wait(_RETRY)
+                continue
+            libvirt.virEventRunDefaultImpl()
+        libvirt.virEventRemoveTimeout(timer)
+        self._drop()
+
+    def domains(self) -> dict[Domain, bool] | None:
+        """Every domain and whether it runs; None while there is no connection."""
+        connection = self._connection
+        if connection is None:
+            return None
+        found: dict[Domain, bool] = {}
+        try:
+            for domain in connection.listAllDomains():
+                described = _describe(domain)
+                if described:
+                    found[described[0]] = described[1]
+        except libvirt.libvirtError as error:
+            LOG.warning("libvirt=%s failed: %s", self._uri, error)
+            return None
+        return found
+
+    def _connect(self) -> bool:
+        try:
+            connection = libvirt.open(self._uri)
+        except libvirt.libvirtError as error:
+            LOG.debug("libvirt=%s unreachable: %s", self._uri, error)
+            return False
+        connection.setKeepAlive(_KEEPALIVE, 3)
+        connection.registerCloseCallback(self._closed, None)
+        for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT):
+            connection.domainEventRegisterAny(None, event, lambda *_: self._changed(), None)
+        with self._lock:
+            self._connection = connection
+        LOG.info("libvirt=%s state=connected", self._uri)
+        self._changed()
+        return True
+
+    def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
+        LOG.warning("libvirt=%s state=lost reason=%d", self._uri, reason)
+        self._drop()
+        self._changed()
+
+    def _drop(self) -> None:
+        with self._lock:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except libvirt.libvirtError as error:
+                LOG.debug("libvirt=%s close: %s", self._uri, error)
+
+
+def _describe(domain: Any) -> tuple[Domain, bool] | None:
+    """None for a domain that went away between the list and the question."""
+    try:
+        return parse_domain(domain.XMLDesc(0)), bool(domain.isActive())
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise
