@@ -15,6 +15,7 @@ from cloudlb.lab.errors import DeadlineError, LabError
 from cloudlb.lab.host import Host
 from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.image import Cache, Image
+from cloudlb.lab.process import ProcessId
 from cloudlb.lab.topology import GuestSpec
 
 BOOT_SECONDS = 60.0
@@ -47,6 +48,14 @@ class Guest:
             if done.stdout.strip() in {"running", "paused"}:
                 return host
         return None
+
+    @property
+    def process(self) -> ProcessId | None:
+        """The guest's QEMU; None when the guest is off."""
+        host = self.host
+        if host is None:
+            return None
+        return ProcessId.of(int((host.root / f"run/libvirt/qemu/{self.name}.pid").read_text()))
 
     def run(
         self, argv: Sequence[str], *, check: bool = True, timeout: float = 20

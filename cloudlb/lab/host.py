@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A host of the lab: namespaces kept by a holder process, entered with setns."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from cloudlb.lab.errors import LabError, NotRunningError, UnknownNameError
+from cloudlb.lab.errors import DeadlineError, LabError, NotRunningError, UnknownNameError
 from cloudlb.lab.network import PINS, namespace
 from cloudlb.lab.process import ProcessId, wait_for
 from cloudlb.lab.record import Record
@@ -91,18 +92,21 @@ class Host:
         environment: dict[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; with `check` a failure raises a LabError that shows its output."""
-        done = subprocess.run(
-            self.enter(argv, environment),
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-        )
+        try:
+            done = subprocess.run(
+                self.enter(argv, environment),
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                input=input,
+                stdin=subprocess.DEVNULL if input is None else None,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeadlineError(f"end of {shlex.join(argv)!r} on {self.name}", timeout) from error
         if check and done.returncode:
             raise LabError(
-                f"{' '.join(argv)!r} on {self.name} ended with {done.returncode}: "
+                f"{shlex.join(argv)!r} on {self.name} ended with {done.returncode}: "
                 f"{done.stdout}{done.stderr}".rstrip()
             )
         return done

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudlb.lab.errors import AlreadyRunningError, LabError
+from cloudlb.lab.errors import AlreadyRunningError, DeadlineError, LabError
 from cloudlb.lab.lab import Lab
-from cloudlb.lab.process import in_network_namespace, wait_for
+from cloudlb.lab.process import in_network_namespace, wait_for, wait_gone
 from cloudlb.lab.teardown import namespace_pins
 from cloudlb.lab.topology import GUESTS, HOSTS
 
@@ -244,6 +244,19 @@ def test_destroyed_guest_boots_again(bare_lab):
     assert talk(bare_lab, TCP, "10.60.0.13", "1") == "vm3\n"
 
 
+def test_killed_guest_is_off_and_boots_again(bare_lab):
+    guest = bare_lab.guest("vm2")
+    guest.process.send(signal.SIGKILL)
+    wait_for("vm2 is off", lambda: guest.host is None, 20)
+    guest.start()
+    assert talk(bare_lab, TCP, "fd60::12", "1") == "vm2\n"
+
+
+def test_command_that_does_not_end_is_an_error_that_names_it(bare_lab):
+    with pytest.raises(DeadlineError, match="sleep 9' on client not within"):
+        bare_lab.host("client").run(["sleep", "9"], timeout=0.2)
+
+
 def test_killed_service_is_dead_until_it_is_started(bare_lab):
     daemon = bare_lab.host("compute1").service("libvirtd")
     daemon.kill()
@@ -284,10 +297,11 @@ def test_down_leaves_the_machine_as_it_was(other_lab):
 
 def test_up_cleans_what_killed_holders_have_left(other_lab):
     other_lab.up(services=False)
-    guests = in_network_namespace(namespace_pins(other_lab.name)[1])
-    for host in other_lab.hosts:
-        assert host.holder.send(signal.SIGKILL)
-    assert guests
+    guests = [guest.process for guest in other_lab.guests]
+    holders = [host.holder for host in other_lab.hosts]
+    for holder in holders:
+        assert holder.send(signal.SIGKILL)
+    assert wait_gone(holders, 10) == []
     again = Lab(other_lab.name, other_lab.cache.path)
     assert not again.is_up()
     again.up(services=False)
