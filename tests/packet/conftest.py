@@ -5,17 +5,21 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from cloudlb.engines.base import HostPort, PortKind
+from cloudlb.engines.base import HostPort, PortKind, Timeouts
 from cloudlb.engines.ebpf import EbpfEngine
+from cloudlb.model.dataplane import Plane
 from cloudlb.model.ether import Mac
-from cloudlb.net.bpf.programs import Programs
+from cloudlb.net.bpf.programs import Maps, Programs
+from tests.planes import NETWORK
 
-NETWORK = 7
+SEED = 0x5EED
+FLOWS = 1024
+REDIRECTED = 7
 UPLINK_MAC = Mac("02:00:00:00:00:01")
 TAP_MAC = Mac("fe:54:00:00:00:11")
 GUEST_MAC = Mac("52:54:00:00:00:11")
@@ -31,7 +35,22 @@ class Bench:
     programs: Programs
     uplink: int
     tap: int
-    reopen: Callable[[], EbpfEngine]
+    reopen: Callable[..., EbpfEngine] = field(repr=False)
+
+    @property
+    def maps(self) -> Maps:
+        """The kernel's maps."""
+        return self.programs.maps
+
+    def apply(self, *planes: Plane) -> None:
+        """Have the engine realize planes."""
+        for plane in planes:
+            self.engine.apply(plane.pool_id, plane)
+
+    def direct(self, frame: bytes) -> int | None:
+        """The number of the member that the director sends a frame to, None for no member."""
+        result, out = self.run("director", frame, self.uplink)
+        return int.from_bytes(out[4:6]) if result == REDIRECTED else None
 
     def run(self, program: str, frame: bytes, ifindex: int, repeat: int = 1) -> tuple[int, bytes]:
         """What a program makes of a frame that arrives at an interface."""
@@ -81,8 +100,9 @@ def bench(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     bpffs = Path("/sys/fs/bpf/cloudlb")
     objects = tmp_path_factory.getbasetemp() / "objects"
 
-    def reopen() -> EbpfEngine:
-        return EbpfEngine(bpffs, objects, flow_table_size=1024)
+    def reopen(timeouts: Timeouts | None = None) -> EbpfEngine:
+        """One more engine on the same pins."""
+        return EbpfEngine(bpffs, objects, FLOWS, timeouts, draw_seed=lambda _bits: SEED)
 
     engine = reopen()
     programs = engine._programs

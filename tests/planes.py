@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planes for tests of drivers, engines and programs: numbered pools, backends and guests."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+from uuid import UUID
+
+from hypothesis import strategies as st
+
+from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.ether import Mac
+from cloudlb.model.network import Address
+from cloudlb.model.pool import Port, Protocol, Scheduler
+
+NETWORK = 7
+VIP4 = IPv4Address("192.0.2.100")
+VIP6 = IPv6Address("2001:db8::100")
+PORTS = (Port(Protocol.TCP, 80), Port(Protocol.UDP, 53))
+
+
+def member_id(number: int) -> UUID:
+    """The member with this number."""
+    return UUID(int=0xBEEF << 64 | number)
+
+
+def mac(number: int) -> Mac:
+    """The address of a member's NIC: its last two octets are the member's number."""
+    return Mac.unpack(b"\x52\x54\x00\x00" + number.to_bytes(2))
+
+
+def backend(number: int, weight: int = 1, *, idle: bool = False) -> Backend:
+    """A backend by number."""
+    state = BackendState.IDLE if idle else BackendState.ACTIVE
+    return Backend(member_id(number), Mode.DR, mac(number), weight, state)
+
+
+def backends(*numbers: int) -> tuple[Backend, ...]:
+    """Active backends of weight 1."""
+    return tuple(backend(number) for number in numbers)
+
+
+def guest(number: int) -> Guest:
+    """A member behind a tap of this host."""
+    return Guest(member_id(number), mac(number))
+
+
+def director(
+    members: Sequence[Backend],
+    scheduler: Scheduler = Scheduler.ROUND_ROBIN,
+    address: Address = VIP4,
+    pool: int = 1,
+    ports: tuple[Port, ...] = PORTS,
+) -> Plane:
+    """A pool's plane on a host that is its director."""
+    frontend = Frontend(scheduler, ports, tuple(members))
+    return Plane(UUID(int=pool), NETWORK, address, frontend)
+
+
+def compute(*numbers: int, address: Address = VIP4, pool: int = 1) -> Plane:
+    """A pool's plane on a host that has guests of it and is no director."""
+    guests = tuple(guest(number) for number in numbers)
+    return Plane(UUID(int=pool), NETWORK, address, guarded=True, guests=guests)
+
+
+def both(plane: Plane, *numbers: int) -> Plane:
+    """The plane on a director that also has guests of the pool."""
+    return replace(plane, guarded=True, guests=tuple(guest(number) for number in numbers))
+
+
+def members(largest: int = 12) -> st.SearchStrategy[tuple[Backend, ...]]:
+    """Backends in any order, of any weight and state."""
+    one = st.builds(
+        lambda n, weight, idle: backend(n, weight, idle=idle),
+        st.integers(1, largest),
+        st.sampled_from((0, 1, 1, 2, 5, 100)),
+        st.booleans(),
+    )
+    unique = st.lists(one, max_size=largest, unique_by=lambda b: b.member_id)
+    return unique.map(tuple)
+
+
+@st.composite
+def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
+    """Any plane of a pool; its address stays the same, as the API has it."""
+    frontend = None
+    if draw(st.booleans()):
+        ports = draw(
+            st.sets(st.builds(Port, st.sampled_from(Protocol), st.sampled_from((53, 80, 65535))))
+        )
+        scheduler = draw(st.sampled_from(Scheduler))
+        frontend = Frontend(scheduler, tuple(sorted(ports)), draw(members()))
+    numbers = draw(st.sets(st.integers(1, 14), max_size=6))
+    guests = tuple(sorted(map(guest, numbers), key=lambda g: g.member_id.bytes))
+    address: Address = VIP6 + pool if pool % 2 else VIP4 + pool
+    return Plane(UUID(int=pool), NETWORK, address, frontend, draw(st.booleans()), guests)
