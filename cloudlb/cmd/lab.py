@@ -12,7 +12,9 @@ from cloudlb.lab.lab import Lab
 
 def main() -> int:
     """Run one command; the result is the exit status."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Also where SIGINT is ignored, as in the background of a script: `up` must clean up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     options = parser().parse_args()
     try:
         status: int = options.action(Lab(options.name, options.cache), options)

@@ -11,7 +11,7 @@ from pathlib import Path
 from cloudlb.lab import console
 from cloudlb.lab.accelerator import Accelerator, emulator_version
 from cloudlb.lab.domain import CACHE_IN_HOST, domain_xml, saved_image_digest
-from cloudlb.lab.errors import DeadlineError, LabError
+from cloudlb.lab.errors import DeadlineError, LabError, NotRunningError
 from cloudlb.lab.host import Host
 from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.image import Cache, Image
@@ -88,6 +88,8 @@ class Guest:
         """Wait until the guest can be talked to."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
+            if not self.home.alive():
+                raise NotRunningError(self.home.lab)
             # What is sent before the guest opens the port is lost: ask again.
             with contextlib.suppress(ConnectionError, TimeoutError):
                 if self._ask(READY, 0.5, grace=0)[0] == 0:

@@ -19,6 +19,8 @@ DEFAULT_CACHE = Path("/var/cache/cloudlb-lab")
 GUEST_SOURCES = Path(__file__).parent / "guest"
 BUSYBOX = Path("/bin/busybox")
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
+CONTENTS = ("accelerator.json", "build-*", "capabilities", "initramfs-*", "kernel", "saved")
+"""Patterns of everything in a cache."""
 MODULES = (
     "drivers/virtio/virtio_ring",
     "drivers/virtio/virtio",
@@ -76,8 +78,12 @@ class Cache:
         return self.path / "saved" / f"{guest}-{digest[:16]}"
 
     def purge(self) -> None:
-        """Remove the cache."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Remove what labs have put there; other files of the directory stay, and so it does."""
+        for pattern in CONTENTS:
+            for path in self.path.glob(pattern):
+                _remove(path)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     @contextlib.contextmanager
     def _workshop(self) -> Iterator[Path]:
@@ -112,6 +118,13 @@ class Cache:
                     old.unlink()
                 (work / "initramfs").rename(initramfs)
         return initramfs
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _kernel_package() -> str:
