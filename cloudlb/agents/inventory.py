@@ -3,8 +3,6 @@
 
 import threading
 
-from pyroute2 import IPRoute
-
 from cloudlb.agents.ports import Ports
 from cloudlb.engines.base import Engine
 from cloudlb.model.host import Interface, Inventory, Role, Server, Uplink
@@ -47,16 +45,15 @@ class HostInventory:
 
     def uplinks(self) -> tuple[Uplink, ...]:
         """The mapped interfaces with the addresses that the host holds on them."""
-        with IPRoute() as ipr:
-            return tuple(
-                Uplink(
-                    network=uplinked.network,
-                    interface=uplinked.link.name,
-                    mac=uplinked.link.mac,
-                    addresses=tuple(sorted(link.addresses(ipr, uplinked.link.index), key=str)),
-                )
-                for uplinked in self._ports.uplinks()
+        return tuple(
+            Uplink(
+                network=uplinked.network,
+                interface=uplinked.link.name,
+                mac=uplinked.link.mac,
+                addresses=tuple(sorted(link.addresses(uplinked.link.index), key=str)),
             )
+            for uplinked in self._ports.uplinks()
+        )
 
     def _server(self, domain: Domain, running: bool) -> Server:
         interfaces = []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent from its configuration: the engine and the drivers are found by their names."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from oslo_config import cfg
@@ -43,8 +44,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
 
 def _open_engine(conf: cfg.ConfigOpts) -> Engine:
     group = conf.agent
-    found: driver.DriverManager[Engine] = driver.DriverManager("cloudlb.engine", group.engine)
-    engine: Engine = found.driver(
+    make: Callable[..., Engine] = driver.DriverManager("cloudlb.engine", group.engine).driver
+    return make(
         bpffs=Path(group.bpffs),
         objects=Path(group.state_dir) / "programs",
         flow_table_size=group.flow_table_size,
@@ -55,4 +56,3 @@ def _open_engine(conf: cfg.ConfigOpts) -> Engine:
             udp=group.udp_timeout,
         ),
     )
-    return engine

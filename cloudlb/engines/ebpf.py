@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-from pyroute2 import IPRoute
-
 from cloudlb.engines import mirror
 from cloudlb.engines.base import Engine, HostPort, PortKind, Timeouts
 from cloudlb.engines.mirror import PoolState
@@ -21,7 +19,6 @@ from cloudlb.model.dataplane import Backend, MemberCounters, Plane
 from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
-from cloudlb.net import tc
 from cloudlb.net.bpf.layout import (
     Connections,
     DeliveryKey,
@@ -40,7 +37,7 @@ from cloudlb.net.bpf.layout import (
     unpack_address,
 )
 from cloudlb.net.bpf.programs import Programs
-from cloudlb.net.tc import Direction
+from cloudlb.net.tc import Direction, Filters
 
 _PROGRAMS = {
     PortKind.UPLINK: {Direction.INGRESS: "director"},
@@ -63,7 +60,7 @@ class EbpfEngine(Engine):
         self._programs = Programs(bpffs, objects, flow_table_size)
         self._maps = self._programs.maps
         self._draw_seed = draw_seed
-        self._ipr = IPRoute()
+        self._filters = Filters()
         self._ports: dict[int, HostPort] = {}
         limits = timeouts or Timeouts()
         self._maps.settings[Number(0)] = Settings(
@@ -112,8 +109,7 @@ class EbpfEngine(Engine):
     def detach(self, index: int) -> None:
         """Take our filters off and forget what belonged to the interface."""
         self._ports.pop(index, None)
-        if any(message["index"] == index for message in self._ipr.get_links()):
-            tc.detach(self._ipr, index)
+        self._filters.detach(index)
         for key, _ in list(self._maps.deliveries.items()):
             if key.ifindex == index:
                 del self._maps.deliveries[key]
@@ -156,7 +152,7 @@ class EbpfEngine(Engine):
 
     def close(self) -> None:
         """Let go; pins and filters stay."""
-        self._ipr.close()
+        self._filters.close()
         self._programs.close()
 
     def _read(self) -> None:
@@ -283,8 +279,8 @@ class EbpfEngine(Engine):
 
     def _put(self, index: int, direction: Direction, program: str) -> None:
         mark = self._mark(program)
-        if tc.attached(self._ipr, index, direction) != mark:
-            tc.attach(self._ipr, index, direction, self._programs.fd(program), mark)
+        if self._filters.attached(index, direction) != mark:
+            self._filters.attach(index, direction, self._programs.fd(program), mark)
 
     def _mark(self, program: str) -> str:
         return f"{program}:{self._programs.version}"

@@ -37,14 +37,15 @@ def links(ipr: IPRoute) -> list[Link]:
     return [link for message in ipr.get_links() if (link := _link(message))]
 
 
-def addresses(ipr: IPRoute, index: int) -> list[Address]:
+def addresses(index: int) -> list[Address]:
     """The addresses on an interface that can be used now, none that is still tentative."""
     tentative = 0x40 | 0x08  # IFA_F_TENTATIVE, IFA_F_DADFAILED (linux/if_addr.h)
-    return [
-        ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
-        for message in ipr.get_addr(index=index)
-        if not (message.get_attr("IFA_FLAGS") or 0) & tentative
-    ]
+    with IPRoute() as ipr:
+        return [
+            ip_address(message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS"))
+            for message in ipr.get_addr(index=index)
+            if not (message.get_attr("IFA_FLAGS") or 0) & tentative
+        ]
 
 
 class LinkMonitor:

@@ -4,7 +4,9 @@
 The name of a filter is cloudlb's owner mark; filters of other names are never touched.
 """
 
+import errno
 from enum import IntEnum
+from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -23,61 +25,76 @@ class Direction(IntEnum):
     EGRESS = 0xFFFFFFF3
 
 
-def attach(ipr: IPRoute, index: int, direction: Direction, program: int, name: str) -> None:
-    """Run ``program`` (a file descriptor) on an interface, in place of an earlier one of ours.
+class Filters:
+    """A netlink socket's worth of filters; methods raise OSError."""
 
-    The exchange is atomic: no packet passes without a program. Raises OSError.
-    """
-    try:
-        ipr.tc("add", "clsact", index)
-    except NetlinkError as error:
-        if error.code != 17:
-            raise OSError(error.code, f"clsact on interface {index}: {error}") from error
-    try:
-        ipr.tc(
-            "replace-filter",
-            "bpf",
-            index,
-            handle=_HANDLE,
-            fd=program,
-            name=MARK + name,
-            parent=direction,
-            prio=_PREFERENCE,
-            protocol=_ETH_P_ALL,
-            direct_action=True,
-        )
-    except NetlinkError as error:
-        raise OSError(error.code, f"filter on interface {index}: {error}") from error
+    def __init__(self) -> None:
+        self._ipr = IPRoute()
 
+    def close(self) -> None:
+        """Close the socket; filters stay."""
+        self._ipr.close()
 
-def attached(ipr: IPRoute, index: int, direction: Direction) -> str | None:
-    """The name of our filter on an interface, None when there is none."""
-    try:
-        filters = list(ipr.get_filters(index=index, parent=direction))
-    except NetlinkError:
-        return None
-    for message in filters:
-        options = message.get_attr("TCA_OPTIONS")
-        name = options.get_attr("TCA_BPF_NAME") if options else None
-        if name and name.startswith(MARK):
-            return str(name.removeprefix(MARK))
-    return None
+    def attach(self, index: int, direction: Direction, program: int, name: str) -> None:
+        """Run ``program`` (a file descriptor) on an interface, in place of an earlier one.
 
-
-def detach(ipr: IPRoute, index: int) -> None:
-    """Remove our filters from an interface, and the qdisc when nobody else uses it."""
-    others = False
-    for direction in Direction:
-        if attached(ipr, index, direction):
-            ipr.tc(
-                "del-filter",
+        The exchange is atomic: no packet passes without a program.
+        """
+        try:
+            self._ipr.tc("add", "clsact", index)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise OSError(error.code, f"clsact on interface {index}: {error}") from error
+        try:
+            self._ipr.tc(
+                "replace-filter",
                 "bpf",
                 index,
                 handle=_HANDLE,
+                fd=program,
+                name=MARK + name,
                 parent=direction,
                 prio=_PREFERENCE,
                 protocol=_ETH_P_ALL,
+                direct_action=True,
             )
-        others = others or bool(list(ipr.get_filters(index=index, parent=direction)))
-    if not others:
-        ipr.tc("del", "clsact", index)
+        except NetlinkError as error:
+            raise OSError(error.code, f"filter on interface {index}: {error}") from error
+
+    def attached(self, index: int, direction: Direction) -> str | None:
+        """The name of our filter on an interface, None when there is none."""
+        for message in self._all(index, direction):
+            options = message.get_attr("TCA_OPTIONS")
+            name = options.get_attr("TCA_BPF_NAME") if options else None
+            if name and name.startswith(MARK):
+                return str(name.removeprefix(MARK))
+        return None
+
+    def detach(self, index: int) -> None:
+        """Remove our filters from an interface, and the qdisc when nobody else uses it.
+
+        An interface that is gone has taken both with it.
+        """
+        try:
+            for direction in Direction:
+                if self.attached(index, direction):
+                    self._ipr.tc(
+                        "del-filter",
+                        "bpf",
+                        index,
+                        handle=_HANDLE,
+                        parent=direction,
+                        prio=_PREFERENCE,
+                        protocol=_ETH_P_ALL,
+                    )
+            if not any(self._all(index, direction) for direction in Direction):
+                self._ipr.tc("del", "clsact", index)
+        except NetlinkError as error:
+            if error.code not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
+                raise OSError(error.code, f"filters of interface {index}: {error}") from error
+
+    def _all(self, index: int, direction: Direction) -> list[Any]:
+        try:
+            return list(self._ipr.get_filters(index=index, parent=direction))
+        except NetlinkError:
+            return []  # no such interface, or one without clsact

@@ -29,7 +29,7 @@ class ContextSerializer:
 
     def serialize_context(self, ctxt: RequestContext) -> Mapping[str, Any]:
         """The context as a dict."""
-        return ctxt.to_dict()  # type: ignore[no-any-return]
+        return ctxt.to_dict()
 
     def deserialize_context(self, data: Mapping[str, Any]) -> RequestContext:
         """The context from a dict."""
