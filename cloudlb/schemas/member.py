@@ -101,6 +101,7 @@ REPLACE = ONE
 PATCH = wrapped("member", _PATCH)
 REPLACE_ALL = MANY
 PATCH_ALL = wrapped("members", {"type": "array", "items": _PATCH, "maxItems": MAX_BATCH})
+MANY_SHOWN = wrapped("members", {"type": "array", "items": READ})
 SHOW = wrapped("member", READ)
 LIST = page("members", READ)
 QUERY: dict[str, Schema] = {**PAGING, "name": LABEL}
