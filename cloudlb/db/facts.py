@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents report of pools and members: realizations, health, and what is gone by it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from uuid import UUID
+
+from sqlalchemy import bindparam, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from cloudlb.db import desired, members, pools
+from cloudlb.db.models import MemberRow, PoolRow, QuarantineRow, RealizationRow
+from cloudlb.db.records import MemberRecord, PoolRecord, Quarantine, RealizationRecord
+from cloudlb.model.snapshot import HealthReport, Realization, RealizationState
+
+REASON_LENGTH = 1024
+
+
+def store_realizations(
+    session: Session, host: str, reported: Sequence[Realization], now: float
+) -> set[UUID]:
+    """Take note of a host's word on pools; the pools for which something was wanted of it.
+
+    A word on an older generation than one already noted says nothing.
+    """
+    if not reported:
+        return set()
+    query = select(RealizationRow).where(
+        RealizationRow.host == host,
+        RealizationRow.pool_id.in_([str(r.pool_id) for r in reported]),
+    )
+    rows = {UUID(row.pool_id): row for row in session.scalars(query)}
+    for word in reported:
+        row = rows.get(word.pool_id)
+        if row is not None and word.generation >= row.observed_generation:
+            _note(row, word, now)
+    return set(rows)
+
+
+def _note(row: RealizationRow, word: Realization, now: float) -> None:
+    news = row.observed_generation < row.generation <= word.generation
+    if news or row.state != word.state.value:
+        row.since = now
+    row.observed_generation = word.generation
+    row.state = word.state.value
+    row.reason = word.reason[:REASON_LENGTH]
+    row.draining = sorted(str(member) for member in word.draining)
+
+
+def store_health(session: Session, host: str, reported: Sequence[HealthReport]) -> None:
+    """Take note of probes. Only directors of the pool are believed, and each in its own order."""
+    if not reported:
+        return
+    query = (
+        select(MemberRow.id, MemberRow.health_host, MemberRow.health_revision, PoolRow.directors)
+        .join(PoolRow, PoolRow.id == MemberRow.pool_id)
+        .where(MemberRow.id.in_([str(word.member_id) for word in reported]))
+    )
+    known = {
+        UUID(key): revision if by == host else -1
+        for key, by, revision, directors in session.execute(query)
+        if host in directors
+    }
+    news = [w for w in reported if w.member_id in known and w.revision > known[w.member_id]]
+    if news:
+        _write_health(session, host, news)
+
+
+def _write_health(session: Session, host: str, news: Sequence[HealthReport]) -> None:
+    table = MemberRow.__table__
+    statement = (
+        update(MemberRow)
+        .where(table.c.id == bindparam("key"))
+        .values(
+            health=bindparam("word"),
+            health_reason=bindparam("why"),
+            health_host=host,
+            health_revision=bindparam("revision"),
+        )
+    )
+    latest = {word.member_id: word for word in sorted(news, key=lambda w: w.revision)}
+    session.connection().execute(
+        statement,
+        [
+            {
+                "key": str(word.member_id),
+                "word": word.health.value,
+                "why": word.reason[:REASON_LENGTH],
+                "revision": word.revision,
+            }
+            for word in latest.values()
+        ],
+    )
+
+
+def clear_quarantines(session: Session, host: str, generation: int) -> None:
+    """A host that has applied a generation holds no address that it does not name."""
+    session.execute(
+        delete(QuarantineRow).where(
+            QuarantineRow.host == host, QuarantineRow.generation <= generation
+        )
+    )
+
+
+def quarantine(
+    session: Session,
+    pool: PoolRecord,
+    hosts: Collection[str],
+    generations: desired.Bell,
+    now: float,
+) -> list[Quarantine]:
+    """Keep a removed pool's address from other pools, for each host that may still hold it."""
+    kept = []
+    for host in sorted(hosts):
+        address = str(pool.pool.address)
+        session.merge(
+            QuarantineRow(
+                network_id=str(pool.pool.network_id),
+                address=address,
+                host=host,
+                generation=generations[host],
+                since=now,
+            )
+        )
+        kept.append(Quarantine(pool.pool.network_id, address, host, now))
+    return kept
+
+
+def is_gone(record: RealizationRecord) -> bool:
+    """Whether a host says that nothing of the pool is left on it."""
+    return record.current and record.state == RealizationState.GONE.value
+
+
+def holds(record: RealizationRecord, member: MemberRecord) -> bool:
+    """Whether a host may still have connections of a removed member."""
+    settled = record.current and record.state != RealizationState.FAILING.value
+    return not settled or member.member.id in record.draining
+
+
+def being_removed(session: Session, among: Collection[UUID] | None = None) -> set[UUID]:
+    """Pools that are marked or have members that are (``among`` these, or of all)."""
+    query = (
+        select(PoolRow.id)
+        .outerjoin(MemberRow, MemberRow.pool_id == PoolRow.id)
+        .where(or_(PoolRow.deleted_at.is_not(None), MemberRow.deleted_at.is_not(None)))
+        .distinct()
+    )
+    if among is not None:
+        query = query.where(PoolRow.id.in_([str(p) for p in among]))
+    return {UUID(pool_id) for pool_id in session.scalars(query)}
+
+
+def load_pools(
+    session: Session, pool_ids: Iterable[UUID]
+) -> list[tuple[PoolRecord, list[MemberRecord], list[RealizationRecord]]]:
+    """Pools with their members and realizations, by id."""
+    wanted = sorted(set(pool_ids))
+    if not wanted:
+        return []
+    session.flush()
+    rows = session.scalars(
+        select(PoolRow)
+        .where(PoolRow.id.in_([str(p) for p in wanted]))
+        .order_by(PoolRow.id)
+        .with_for_update()
+    )
+    records = [pools.record(row) for row in rows]
+    by_pool = members.of_pools(session, wanted)
+    realized = desired.of_pools(session, wanted)
+    return [(r, by_pool[r.pool.id], realized[r.pool.id]) for r in records]

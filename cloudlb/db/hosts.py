@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hosts in the database."""
+
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
+
+from cloudlb.db.models import HostRow, PoolRow, QuarantineRow, RealizationRow
+from cloudlb.db.pages import Page, Paging, cut
+from cloudlb.model import plain
+from cloudlb.model.errors import InvalidRequest
+from cloudlb.model.host import Host, Role, Uplink
+
+FIRST_GENERATION = 1
+
+
+def is_alive(last_seen: float | None, now: float, host_down_time: float) -> bool:
+    """Whether a host's agent has spoken recently."""
+    return last_seen is not None and now - last_seen < host_down_time
+
+
+def load(row: HostRow, now: float, host_down_time: float) -> Host:
+    """The model of a row."""
+    return Host(
+        name=row.name,
+        roles=tuple(Role(role) for role in row.roles),
+        engine=row.engine,
+        alive=is_alive(row.last_seen, now, host_down_time),
+        last_seen=row.last_seen or 0.0,
+        generation=row.generation,
+        observed_generation=row.observed_generation,
+        uplinks=tuple(plain.decode(Uplink, data) for data in row.uplinks),
+    )
+
+
+def get(session: Session, name: str, now: float, host_down_time: float) -> Host | None:
+    """The host with this name."""
+    row = session.get(HostRow, name)
+    return None if row is None else load(row, now, host_down_time)
+
+
+def everything(session: Session, now: float, host_down_time: float) -> list[Host]:
+    """All hosts by name."""
+    rows = session.scalars(select(HostRow).order_by(HostRow.name))
+    return [load(row, now, host_down_time) for row in rows]
+
+
+def page(
+    session: Session, paging: Paging, name: str | None, now: float, host_down_time: float
+) -> Page[Host]:
+    """A page of hosts, by name."""
+    query = select(HostRow).order_by(HostRow.name).limit(paging.limit + 1)
+    if name is not None:
+        query = query.where(HostRow.name == name)
+    if paging.marker is not None:
+        query = query.where(HostRow.name > paging.marker)
+    found = [load(row, now, host_down_time) for row in session.scalars(query)]
+    if not found and paging.marker is not None and session.get(HostRow, paging.marker) is None:
+        raise InvalidRequest(f"marker: there is no host {paging.marker!r}.")
+    return cut(found, paging)
+
+
+def pools_directed_by(session: Session, name: str) -> list[str]:
+    """Names of the pools that have this host as director."""
+    query = (
+        select(PoolRow.name, PoolRow.directors)
+        .join(RealizationRow, RealizationRow.pool_id == PoolRow.id)
+        .where(RealizationRow.host == name, PoolRow.deleted_at.is_(None))
+    )
+    return [pool for pool, directors in session.execute(query) if name in directors]
+
+
+def remove(session: Session, name: str) -> None:
+    """Forget a host with its inventory, its realizations and the addresses it kept from use."""
+    session.execute(delete(RealizationRow).where(RealizationRow.host == name))
+    session.execute(delete(QuarantineRow).where(QuarantineRow.host == name))
+    session.execute(delete(HostRow).where(HostRow.name == name))
+
+
+def meet(session: Session, name: str, seen_generation: int, now: float) -> HostRow:
+    """The row of a host that speaks, created if it is new; locked.
+
+    A host that knows a generation that was never given (its row was deleted, or the database
+    restored) is brought to wait for a later one: else its old word would count as news.
+    """
+    row = session.scalar(select(HostRow).where(HostRow.name == name).with_for_update())
+    if row is None:
+        session.execute(insert(HostRow).values(name=name, **_empty(max(seen_generation, 0))))
+        row = session.scalars(select(HostRow).where(HostRow.name == name)).one()
+    elif seen_generation > row.generation:
+        row.generation = seen_generation + 1
+        row.observed_generation = 0
+        session.execute(
+            update(RealizationRow)
+            .where(RealizationRow.host == name)
+            .values(generation=row.generation, observed_generation=0)
+        )
+    row.last_seen = now
+    return row
+
+
+def _empty(seen_generation: int) -> dict[str, Any]:
+    return {
+        "roles": [],
+        "engine": "",
+        "uplinks": [],
+        "generation": seen_generation + FIRST_GENERATION,
+        "observed_generation": 0,
+        "inventory_revision": 0,
+        "last_seen": None,
+    }

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When something that was deleted is gone: decided purely, then written.
+
+Deletion is a mark. A removed pool goes when every host has said that it has nothing of it; a
+removed member when every host has applied its removal and none still has connections of it. A
+silent host holds nothing up: a pool goes without it, and its address stays in quarantine.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from cloudlb.db import desired, facts, members, pools
+from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+
+Silent = Callable[[RealizationRecord], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is gone: hosts that are done with the pool, members, the pool itself.
+
+    ``silent`` hosts had a part of the removed pool and did not say that it is gone.
+    """
+
+    hosts: tuple[str, ...] = ()
+    members: tuple[UUID, ...] = ()
+    pool: bool = False
+    silent: tuple[str, ...] = ()
+
+
+def decide(
+    record: PoolRecord,
+    known: Sequence[MemberRecord],
+    realizations: Sequence[RealizationRecord],
+    is_silent: Silent,
+) -> Verdict:
+    """What of a pool is gone."""
+    wanted = set() if record.removing else desired.hosts_of(record.pool, known)
+    done = tuple(r.host for r in realizations if facts.is_gone(r) and r.host not in wanted)
+    rest = [r for r in realizations if r.host not in done]
+    if record.removing:
+        silent = tuple(r.host for r in rest if is_silent(r))
+        if len(silent) == len(rest):
+            return Verdict(done, pool=True, silent=silent)
+        return Verdict(done)
+    speaking = [r for r in rest if not is_silent(r)]
+    gone = [m for m in known if m.removing and not any(facts.holds(r, m) for r in speaking)]
+    return Verdict(done, tuple(m.member.id for m in gone))
+
+
+def settle(
+    session: Session,
+    touched: Collection[UUID],
+    moved: Collection[UUID],
+    is_silent: Silent,
+    now: float,
+) -> desired.Bell:
+    """Write what is gone of the pools, and announce those whose members ``moved`` or went."""
+    bell: desired.Bell = {}
+    for record, known, realizations in facts.load_pools(session, {*touched, *moved}):
+        verdict = decide(record, known, realizations, is_silent)
+        for host in verdict.hosts:
+            desired.forget(session, record.pool.id, host)
+        if verdict.pool:
+            bell |= _finish(session, record, verdict, now)
+            continue
+        members.remove(session, verdict.members)
+        if verdict.members or record.pool.id in moved:
+            left = [m for m in known if m.member.id not in verdict.members]
+            rows = [r for r in realizations if r.host not in verdict.hosts]
+            hosts = set() if record.removing else desired.hosts_of(record.pool, left)
+            bell |= desired.announce(session, record.pool.id, rows, hosts, now)[1]
+    return bell
+
+
+def _finish(session: Session, record: PoolRecord, verdict: Verdict, now: float) -> desired.Bell:
+    """Forget a pool; hosts that did not speak keep its address from others until they do."""
+    pools.remove(session, record.pool.id)
+    if not verdict.silent:
+        return {}
+    raised = desired.raise_hosts(session, sorted(verdict.silent))
+    bell = {name: generation for name, (generation, _) in raised.items()}
+    facts.quarantine(session, record, verdict.silent, bell, now)
+    return bell
