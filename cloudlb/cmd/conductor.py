@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cloudlb-conductor``: serves agents from the database."""
+
+import sys
+
+from cloudlb import conf as configuration
+from cloudlb import service
+from cloudlb.conductor.conductor import Conductor
+from cloudlb.db import session
+from cloudlb.rpc.client import AgentClient
+from cloudlb.rpc.doorbell import doorbell
+from cloudlb.rpc.server import serve_conductor
+
+
+def main() -> int:
+    """Serve until a signal; the exit status."""
+    conf = configuration.load(sys.argv[1:], "cloudlb-conductor")
+    service.prepare(conf, "cloudlb-conductor")
+    conductor = Conductor(
+        session.from_conf(conf),
+        doorbell(AgentClient(conf)),
+        host_down_time=conf.host_down_time,
+    )
+    process = service.Service("cloudlb-conductor")
+    process.thread(
+        "sweep", lambda stopping: conductor.run(stopping, conf.conductor.sweep_interval)
+    )
+    server = serve_conductor(conf, conductor)
+    status = process.run()
+    server.stop()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
