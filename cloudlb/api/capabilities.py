@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a data plane cannot do is refused when it is asked for, naming the drivers that can."""
+
+from collections.abc import Callable, Mapping
+
+from cloudlb.drivers.base import Capabilities, DataPlaneDriver
+from cloudlb.model.errors import Unsupported
+from cloudlb.model.pool import Member, Pool, Protocol
+
+Drivers = Mapping[str, DataPlaneDriver]
+_Can = Callable[[Capabilities], bool]
+
+
+def check_pool(drivers: Drivers, pool: Pool) -> None:
+    """Raise `Unsupported` for what the pool's data plane cannot do."""
+    protocols = {port.protocol for port in pool.ports}
+    _need(drivers, pool, "address", f"IPv{pool.address.version}", _family(pool.address.version))
+    for protocol in sorted(protocols):
+        _need(drivers, pool, "ports", protocol, _protocol(protocol))
+    _need(
+        drivers,
+        pool,
+        "scheduler",
+        f"the scheduler {pool.scheduler}",
+        lambda able: pool.scheduler in able.schedulers,
+    )
+    if pool.monitor is not None:
+        kind = pool.monitor.type
+        _need(drivers, pool, "monitor.type", f"{kind} probes", lambda able: kind in able.monitors)
+
+
+def check_member(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:
+    """Raise `Unsupported` for what the pool's data plane cannot do with a member."""
+    if member.port is not None and member.port not in {port.port for port in pool.ports}:
+        _need(
+            drivers,
+            pool,
+            f"{field}.port",
+            f"port translation, which the port {member.port} of member {member.name} needs "
+            f"because the pool's ports are {', '.join(map(str, pool.ports))}",
+            lambda able: able.port_translation,
+        )
+
+
+def check_name(drivers: Drivers, name: str) -> None:
+    """Raise `Unsupported` if there is no such data plane."""
+    if name not in drivers:
+        raise Unsupported(
+            f"There is no data plane {name!r}; known: {', '.join(sorted(drivers))}.",
+            field="data_plane",
+        )
+
+
+def _protocol(protocol: Protocol) -> _Can:
+    return lambda able: protocol in able.protocols
+
+
+def _family(version: int) -> _Can:
+    return lambda able: version in able.address_families
+
+
+def _need(drivers: Drivers, pool: Pool, field: str, what: str, can: _Can) -> None:
+    if can(drivers[pool.data_plane].capabilities()):
+        return
+    able = sorted(name for name, driver in drivers.items() if can(driver.capabilities()))
+    remedy = f"these can: {', '.join(able)}" if able else "no installed data plane can"
+    raise Unsupported(f"The data plane {pool.data_plane} cannot do {what}; {remedy}.", field=field)

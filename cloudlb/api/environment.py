@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the responders work with: the database, the doorbell, the agents' ear, the policy."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from oslo_policy import policy
+
+from cloudlb.db.session import Sessions
+from cloudlb.drivers.base import DataPlaneDriver
+from cloudlb.model.errors import Forbidden
+from cloudlb.rpc.context import RequestContext
+
+Bell = Callable[[Mapping[str, int]], None]
+Ask = Callable[[str, str, dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """``bell`` rings hosts (name to generation) after a commit. ``ask`` asks a host's agent a
+    question and raises `Unavailable` without an answer. ``waiting`` bounds the threads that wait
+    for hosts. ``pause`` sleeps.
+    """
+
+    sessions: Sessions
+    bell: Bell
+    ask: Ask
+    clock: Callable[[], float]
+    pause: Callable[[float], None]
+    enforcer: policy.Enforcer
+    drivers: Mapping[str, DataPlaneDriver]
+    host_down_time: float
+    max_limit: int
+    waiting: threading.Semaphore
+
+    def may(self, context: RequestContext, rule: str) -> bool:
+        """Whether the policy lets the caller do this."""
+        target = {"project_id": context.project_id}
+        return bool(self.enforcer.authorize(rule, target, context))
+
+    def enforce(self, context: RequestContext, rule: str) -> None:
+        """Raise `Forbidden` unless the policy lets the caller do this."""
+        if not self.may(context, rule):
+            have = ", ".join(context.roles) or "none"
+            raise Forbidden(f"The policy {rule} does not allow this with the roles: {have}.")
+
+    def ring(self, bell: Mapping[str, int]) -> None:
+        """Tell hosts that something is wanted anew."""
+        if bell:
+            self.bell(bell)

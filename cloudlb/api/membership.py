@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a request makes of a pool's members: decided purely, stored in a few statements."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.orm import Session
+
+from cloudlb.api import capabilities
+from cloudlb.api.capabilities import Drivers
+from cloudlb.api.operation import missing
+from cloudlb.api.references import Caller, Wanted, check_reference, find_servers, members_named
+from cloudlb.db import members, servers
+from cloudlb.db.records import MemberRecord, ServerRecord
+from cloudlb.model.errors import Conflict, InvalidRequest
+from cloudlb.model.network import Network
+from cloudlb.model.pool import Health, Member, Pool
+from cloudlb.schemas import member as schema
+
+_WRITABLE = ("name", "port", "weight", "admin_state_up")
+_DEFAULTS = {name: schema.SPEC[name].get("default") for name in _WRITABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``everything`` is the pool's members afterwards, ``named`` those of the request."""
+
+    everything: tuple[MemberRecord, ...]
+    new: tuple[MemberRecord, ...] = ()
+    changed: tuple[MemberRecord, ...] = ()
+    named: tuple[MemberRecord, ...] = ()
+
+    @property
+    def is_change(self) -> bool:
+        """Whether there is anything to store."""
+        return bool(self.new or self.changed)
+
+    def store(self, session: Session) -> None:
+        """Write it: one statement for the new, one for the changed."""
+        members.add(session, self.new)
+        members.change(session, self.changed)
+
+
+class Membership:
+    """Applies requests to the members of one pool. Every method returns an `Outcome`."""
+
+    def __init__(
+        self,
+        session: Session,
+        drivers: Drivers,
+        caller: Caller,
+        pool: Pool,
+        network: Network,
+        existing: Sequence[MemberRecord],
+        now: float,
+    ) -> None:
+        self._session = session
+        self._drivers = drivers
+        self._caller = caller
+        self.pool = pool
+        self._network = network
+        self._existing = existing
+        self._now = now
+
+    def find(self, member_id: UUID) -> MemberRecord:
+        """The member of the pool with this id."""
+        for record in self._existing:
+            if record.member.id == member_id:
+                return record
+        raise missing("member", member_id)
+
+    def add(self, wanted: Sequence[Wanted]) -> Outcome:
+        """Members that must not be there yet. One that is being removed is taken back."""
+        pairs = self._match(wanted)
+        for one, record, _ in pairs:
+            if record is not None and not record.removing:
+                raise Conflict(
+                    f"Server {record.server_name} is a member already ({record.member.id}); "
+                    "change that one.",
+                    field=f"{one.field}.server",
+                )
+        return self._outcome([self._full(*pair) for pair in pairs])
+
+    def update(self, wanted: Sequence[Wanted]) -> Outcome:
+        """Merge patches of members; those that are not there yet are added."""
+        pairs = self._match(wanted)
+        return self._outcome([self._merged(*pair) for pair in pairs])
+
+    def replace(self, wanted: Sequence[Wanted]) -> Outcome:
+        """The whole list: members that it does not name are removed."""
+        named = [self._full(*pair) for pair in self._match(wanted)]
+        ids = {record.member.id for record in named}
+        rest = [r for r in self._existing if r.member.id not in ids and not r.removing]
+        return self._outcome([*named, *(self.removed(record) for record in rest)])
+
+    def write_one(self, record: MemberRecord, spec: Mapping[str, Any]) -> Outcome:
+        """The whole spec of one member."""
+        return self._outcome([self._respec(record, spec, "member")])
+
+    def remove_one(self, record: MemberRecord) -> Outcome:
+        """One member less."""
+        return self._outcome([record if record.removing else self.removed(record)])
+
+    def removed(self, record: MemberRecord) -> MemberRecord:
+        """The member, marked."""
+        member = replace(record.member, generation=record.member.generation + 1)
+        return replace(record, member=member, deleted_at=self._now, updated_at=self._now)
+
+    def _match(
+        self, wanted: Sequence[Wanted]
+    ) -> list[tuple[Wanted, MemberRecord | None, ServerRecord | None]]:
+        """Each wanted member with what is there of it: the member, else its server."""
+        check_reference(wanted)
+        known = members_named(wanted, self._existing)
+        rest = [one for one in wanted if one.reference not in known]
+        found = find_servers(self._session, self._network, self._caller, rest)
+        by_server = {record.member.server: record for record in self._existing}
+        pairs = []
+        seen: set[UUID] = set()
+        for one in wanted:
+            server = found.get(one.reference)
+            record = known.get(one.reference)
+            if record is None and server is not None:
+                record = by_server.get(server.server.id)
+            key = record.member.server if record else server.server.id if server else None
+            if key in seen:
+                raise Conflict("The request names this server twice.", field=f"{one.field}.server")
+            seen.update([key] if key else [])
+            pairs.append((one, record, server))
+        return pairs
+
+    def _full(
+        self, one: Wanted, record: MemberRecord | None, server: ServerRecord | None
+    ) -> MemberRecord:
+        spec = _DEFAULTS | {name: one.spec[name] for name in _WRITABLE if name in one.spec}
+        if record is not None:
+            return self._respec(record, spec, one.field)
+        assert server is not None  # noqa: S101  (_match finds one or the other)
+        return self._new(server, spec, one.field)
+
+    def _merged(
+        self, one: Wanted, record: MemberRecord | None, server: ServerRecord | None
+    ) -> MemberRecord:
+        given = {name: one.spec[name] for name in _WRITABLE if name in one.spec}
+        old = _DEFAULTS if record is None or record.removing else spec_of(record)
+        spec = old | {n: _DEFAULTS[n] if v is None else v for n, v in given.items()}
+        return self._full(Wanted(one.field, {**one.spec, **spec}), record, server)
+
+    def _new(self, server: ServerRecord, spec: Mapping[str, Any], field: str) -> MemberRecord:
+        member = Member(
+            id=uuid4(),
+            project_id=self.pool.project_id,
+            pool_id=self.pool.id,
+            server=server.server.id,
+            **{**spec, "name": spec["name"] or server.server.name},
+        )
+        capabilities.check_member(self._drivers, self.pool, member, field)
+        where = servers.locate(server, self._network.name)
+        name = server.server.name
+        return MemberRecord(member, name, Health.UNKNOWN, "", self._now, self._now, None, where)
+
+    def _respec(self, record: MemberRecord, spec: Mapping[str, Any], field: str) -> MemberRecord:
+        """The member with another spec; the same record if nothing differs."""
+        name = spec["name"] or record.server_name
+        member = replace(record.member, **{**spec, "name": name})
+        capabilities.check_member(self._drivers, self.pool, member, field)
+        if member == record.member and not record.removing:
+            return record
+        member = replace(member, generation=member.generation + 1)
+        return replace(record, member=member, deleted_at=None, updated_at=self._now)
+
+    def _outcome(self, named: Sequence[MemberRecord]) -> Outcome:
+        before = {record.member.id: record for record in self._existing}
+        after = before | {record.member.id: record for record in named}
+        return Outcome(
+            everything=tuple(after.values()),
+            new=tuple(r for r in named if r.member.id not in before),
+            changed=tuple(r for r in named if before.get(r.member.id, r) != r),
+            named=tuple(named),
+        )
+
+
+def spec_of(record: MemberRecord) -> dict[str, Any]:
+    """What its user has written of a member."""
+    return {name: getattr(record.member, name) for name in _WRITABLE}
+
+
+def check_same_server(record: MemberRecord, spec: Mapping[str, Any]) -> None:
+    """A member's server is fixed; naming the same one again is no change."""
+    same = {str(record.member.server), record.server_name}
+    place = record.where.placement
+    same_addresses = {str(a) for a in place.addresses} if place else set()
+    for name, known in (("server", same), ("address", same_addresses)):
+        if spec.get(name) is not None and spec[name] not in known:
+            raise InvalidRequest(
+                "The server of a member is fixed at its creation; add a member for the other "
+                "server and remove this one.",
+                field=f"member.{name}",
+            )

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to every request: who asks, under which id, by which version."""
+
+from ipaddress import ip_address
+from typing import Any
+
+import falcon
+
+from cloudlb.api.problems import MEDIA_TYPE
+from cloudlb.api.validation import problems
+from cloudlb.model.errors import Forbidden, InvalidRequest
+from cloudlb.rpc.context import RequestContext
+from cloudlb.schemas import problem, version
+
+DEFAULT_PROJECT = "default"
+SERVICE = version.SERVICE_TYPE
+_IMPLIED = (("admin", "manager"), ("manager", "member"), ("member", "reader"))
+
+
+class Identity:
+    """Gives every request its context. With ``noauth`` the headers are believed, on loopback.
+
+    oslo.context keeps the context of the thread, from where logs take the request id.
+    """
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Before anything else."""
+        context = RequestContext(overwrite=True)
+        req.context.request_id = context.request_id
+        resp.set_header("x-openstack-request-id", context.request_id)
+        resp.set_header("OpenStack-API-Version", f"{SERVICE} {version.VERSION}")
+        resp.set_header("Vary", "OpenStack-API-Version")
+        _check_loopback(req)
+        _check_version(req)
+        context.project_id = _header(req, "X-Project-Id") or DEFAULT_PROJECT
+        context.user_id = _header(req, "X-User-Id")
+        roles = _header(req, "X-Roles") or "admin"
+        context.roles = _with_implied({role.strip().lower() for role in roles.split(",")})
+        req.context.identity = context
+
+
+def _header(req: falcon.Request, name: str) -> str | None:
+    value = req.get_header(name)
+    if value and (len(value) > 255 or not value.isprintable()):
+        raise InvalidRequest("must be at most 255 printable characters.", field=name)
+    return value
+
+
+def _check_loopback(req: falcon.Request) -> None:
+    try:
+        peer = ip_address(req.env.get("REMOTE_ADDR", ""))
+        peer = getattr(peer, "ipv4_mapped", None) or peer
+        is_local = peer.is_loopback
+    except ValueError:
+        is_local = False
+    if not is_local:
+        raise Forbidden("Without authentication this service answers only on loopback.")
+
+
+def _check_version(req: falcon.Request) -> None:
+    wanted = (req.get_header("OpenStack-API-Version") or "").split()
+    if len(wanted) == 2 and wanted[0] == SERVICE and wanted[1] not in ("latest", version.VERSION):
+        raise falcon.HTTPNotAcceptable(
+            description=f"OpenStack-API-Version: this service has version {version.VERSION} only."
+        )
+
+
+def _with_implied(roles: set[str]) -> list[str]:
+    for role, implied in _IMPLIED:
+        if role in roles:
+            roles.add(implied)
+    return sorted(roles)
+
+
+class ResponseCheck:
+    """Compares every response with its schema; for tests, which fail on `AssertionError`."""
+
+    def process_response(
+        self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool
+    ) -> None:
+        """After everything else."""
+        answers: dict[int, Any] = getattr(req.context, "answers", {})
+        status = resp.status_code
+        if resp.content_type == MEDIA_TYPE:
+            schema = problem.PROBLEM
+        elif status in answers:
+            schema = answers[status]
+        else:
+            raise AssertionError(f"{req.method} {req.path} does not document {status}")
+        body = getattr(req.context, "answer", None) if schema is not problem.PROBLEM else None
+        if schema is not None and body is not None and (found := problems(schema, body)):
+            raise AssertionError(f"{req.method} {req.path} {status}: {found}")

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The transactions that change a pool or its members.
+
+Each reads what it needs, decides, writes the spec, and last announces the change to the hosts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.orm import Session
+
+from cloudlb.api import addresses, capabilities, directors, pool_spec
+from cloudlb.api.membership import Membership, Outcome
+from cloudlb.api.operation import Call, missing
+from cloudlb.api.references import Caller, Wanted
+from cloudlb.db import desired, hosts, members, networks, pools
+from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+from cloudlb.model.errors import Conflict, InvalidRequest
+from cloudlb.model.network import Network
+from cloudlb.model.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A pool after a write. An empty ``bell`` says that there was nothing to change."""
+
+    record: PoolRecord
+    members: tuple[MemberRecord, ...]
+    realizations: tuple[RealizationRecord, ...]
+    bell: desired.Bell
+    named: tuple[MemberRecord, ...] = ()
+
+
+Change = Callable[[Membership], Outcome]
+Reshape = Callable[[PoolRecord], dict[str, Any]]
+
+
+def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
+    """A new pool, with its members."""
+    now = call.environment.clock()
+    drivers = call.environment.drivers
+    network = _network(session, spec["network_id"])
+    capabilities.check_name(drivers, spec["data_plane"])
+    known = hosts.everything(session, now, call.environment.host_down_time)
+    pool = pool_spec.build(
+        spec,
+        id=uuid4(),
+        project_id=str(call.context.project_id),
+        network_id=network.id,
+        address=addresses.claim(session, network, spec.get("address"), spec.get("ip_version")),
+        data_plane=spec["data_plane"],
+        directors=directors.choose(known, network, spec.get("directors")),
+    )
+    capabilities.check_pool(drivers, pool)
+    membership = Membership(session, drivers, caller(call), pool, network, (), now)
+    outcome = membership.add(wanted(spec.get("members", ()), "pool.members"))
+    record = pools.add(session, pool, now)
+    outcome.store(session)
+    return _announced(session, record, outcome, (), now)
+
+
+def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Written:
+    """Another spec of a pool; ``reshape`` makes it of what there is."""
+    now = call.environment.clock()
+    old, network, known = _locked(session, call, pool_id)
+    call.check_match(old.pool.generation)
+    spec = reshape(old)
+    pool_spec.check_fixed(old.pool, spec)
+    pool = _rebuilt(session, call, network, old.pool, spec)
+    realizations = desired.of_pools(session, [pool_id])[pool_id]
+    if pool == old.pool:
+        return Written(old, tuple(known), tuple(realizations), {})
+    capabilities.check_pool(call.environment.drivers, pool)
+    for member in known:
+        capabilities.check_member(call.environment.drivers, pool, member.member, "pool.ports")
+    pool = replace(pool, generation=pool.generation + 1)
+    record = pools.change(session, old, pool, now)
+    return _announced(session, record, Outcome(tuple(known)), realizations, now)
+
+
+def _rebuilt(
+    session: Session, call: Call, network: Network, old: Pool, spec: dict[str, Any]
+) -> Pool:
+    chosen = tuple(spec.get("directors") or old.directors)
+    if chosen != old.directors:
+        now, down_time = call.environment.clock(), call.environment.host_down_time
+        directors.choose(hosts.everything(session, now, down_time), network, chosen)
+    return pool_spec.build(
+        spec,
+        id=old.id,
+        project_id=old.project_id,
+        network_id=old.network_id,
+        address=old.address,
+        data_plane=old.data_plane,
+        directors=chosen,
+        generation=old.generation,
+    )
+
+
+def remove(session: Session, call: Call, pool_id: UUID) -> Written:
+    """Mark a pool as deleted. Doing it again changes nothing."""
+    now = call.environment.clock()
+    found = pools.get(session, pool_id, call.scope, lock=True)
+    if found is None:
+        raise missing("pool", pool_id)
+    old = found[0]
+    call.check_match(old.pool.generation)
+    realizations = desired.of_pools(session, [pool_id])[pool_id]
+    if old.removing:
+        return Written(old, (), tuple(realizations), {})
+    pool = replace(old.pool, generation=old.pool.generation + 1)
+    record = pools.mark_removed(session, replace(old, pool=pool), now)
+    rows, bell = desired.announce(session, pool_id, realizations, frozenset(), now)
+    return Written(record, (), tuple(rows), bell)
+
+
+def change_members(session: Session, call: Call, pool_id: UUID, change: Change) -> Written:
+    """Whatever ``change`` makes of the members of a pool."""
+    now = call.environment.clock()
+    record, network, known = _locked(session, call, pool_id)
+    membership = Membership(
+        session, call.environment.drivers, caller(call), record.pool, network, known, now
+    )
+    outcome = change(membership)
+    realizations = desired.of_pools(session, [pool_id])[pool_id]
+    if not outcome.is_change:
+        return Written(record, outcome.everything, tuple(realizations), {}, outcome.named)
+    outcome.store(session)
+    pool = replace(record.pool, generation=record.pool.generation + 1)
+    record = pools.touch(session, replace(record, pool=pool), now)
+    return _announced(session, record, outcome, realizations, now)
+
+
+def member_of(session: Session, pool_id: UUID, member_id: UUID) -> MemberRecord:
+    """A member, within the transaction that changes it."""
+    record = members.get(session, pool_id, member_id)
+    if record is None:
+        raise missing("member", member_id)
+    return record
+
+
+def caller(call: Call) -> Caller:
+    """Who asks, and whose servers it may use."""
+    any_server = call.environment.may(call.context, "member:any_server")
+    project = str(call.context.project_id)
+    return Caller(project, None if any_server else project)
+
+
+def wanted(specs: Sequence[dict[str, Any]], field: str) -> list[Wanted]:
+    """Members as a request names them."""
+    return [Wanted(f"{field}[{index}]", spec) for index, spec in enumerate(specs)]
+
+
+def _network(session: Session, text: str) -> Network:
+    record = networks.get(session, UUID(text))
+    if record is None:
+        raise InvalidRequest(
+            f"There is no network {text}; /v1/networks lists them.", field="pool.network_id"
+        )
+    return record.network
+
+
+def _locked(
+    session: Session, call: Call, pool_id: UUID
+) -> tuple[PoolRecord, Network, list[MemberRecord]]:
+    found = pools.get(session, pool_id, call.scope, lock=True)
+    if found is None:
+        raise missing("pool", pool_id)
+    record, network = found
+    if record.removing:
+        raise Conflict("The pool has been deleted and is being removed.", field="pool_id")
+    return record, network, members.of_pools(session, [pool_id])[pool_id]
+
+
+def _announced(
+    session: Session,
+    record: PoolRecord,
+    outcome: Outcome,
+    realizations: Sequence[RealizationRecord],
+    now: float,
+) -> Written:
+    concerned = desired.hosts_of(record.pool, outcome.everything)
+    rows, bell = desired.announce(session, record.pool.id, realizations, concerned, now)
+    return Written(record, outcome.everything, tuple(rows), bell, outcome.named)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The counters of a pool, asked of its hosts and put together.
+
+Connections and what goes in are counted by directors, where they are chosen; what goes out is
+counted at the members' taps, on their own hosts.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from cloudlb.api.environment import Ask
+from cloudlb.db.records import MemberRecord, PoolRecord
+from cloudlb.model.errors import CloudlbError
+from cloudlb.schemas.pool import COUNTERS, RATES
+
+_FIELDS = (*COUNTERS, *RATES)
+_OUT = tuple(name for name in _FIELDS if "_out" in name)
+_AT_DIRECTOR = tuple(name for name in _FIELDS if name not in _OUT)
+_MOST_AT_ONCE = 32
+
+Counts = dict[str, Any]
+
+
+def ask_all(ask: Ask, hosts: Sequence[str], pool_id: str) -> dict[str, Any]:
+    """Each host's answer, None for a host that gave none."""
+
+    def ask_one(host: str) -> Any:
+        try:
+            return ask(host, "stats", {"pool_id": pool_id})
+        except CloudlbError:
+            return None
+
+    if not hosts:
+        return {}
+    with ThreadPoolExecutor(min(len(hosts), _MOST_AT_ONCE)) as threads:
+        return dict(zip(hosts, threads.map(ask_one, hosts), strict=True))
+
+
+def combine(
+    record: PoolRecord, members: Sequence[MemberRecord], answers: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The response: sums of the pool, and each member's counters."""
+    by_host = {host: _by_member(answer) for host, answer in answers.items() if answer}
+    shown = [_member(record, member, by_host) for member in members]
+    return {
+        "pool_id": str(record.pool.id),
+        **{name: sum(counts[name] for counts in shown) for name in _FIELDS},
+        "members": shown,
+        "missing": sorted(host for host, answer in answers.items() if not answer),
+    }
+
+
+def _by_member(answer: Mapping[str, Any]) -> dict[str, Counts]:
+    """Counters and rates of each member that a host knows."""
+    rates = answer.get("rates", {})
+    return {
+        counts["member_id"]: {**counts, **rates.get(counts["member_id"], {})}
+        for counts in answer.get("members", ())
+    }
+
+
+def _member(
+    record: PoolRecord, member: MemberRecord, by_host: Mapping[str, Mapping[str, Counts]]
+) -> Counts:
+    key = str(member.member.id)
+    place = member.where.placement
+    homes = [place.host] if place else []
+    return {
+        "id": key,
+        "name": member.member.name,
+        "host": place.host if place else None,
+        **_sums(_AT_DIRECTOR, key, record.pool.directors, by_host),
+        **_sums(_OUT, key, homes, by_host),
+    }
+
+
+def _sums(
+    names: Iterable[str],
+    key: str,
+    hosts: Iterable[str],
+    by_host: Mapping[str, Mapping[str, Counts]],
+) -> Counts:
+    found = [by_host[host][key] for host in hosts if key in by_host.get(host, {})]
+    return {name: sum(counts.get(name, 0) for counts in found) for name in names}

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``?wait=``: answer a write when the hosts have realized it, within bounds.
+
+Only half of the threads may wait, so that reports of progress by others always find one.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from uuid import UUID
+
+from cloudlb.api.environment import Environment
+from cloudlb.api.operation import Call
+from cloudlb.api.pool_writes import Written
+from cloudlb.db import desired, members, pools
+from cloudlb.model.snapshot import RealizationState
+
+RETRY_AFTER = {"Retry-After": "1"}
+_FIRST, _LONGEST = 0.02, 0.05
+
+
+def goal(written: Written) -> dict[str, int]:
+    """The generations that the hosts of a written pool must reach."""
+    return written.bell or {r.host: r.generation for r in written.realizations}
+
+
+def until_realized(call: Call, pool_id: UUID, bell: Mapping[str, int]) -> bool | None:
+    """Whether the hosts have realized the generations of ``bell``; None if none could wait.
+
+    A host that fails ends the waiting: it does not get better by it.
+    """
+
+    def is_done() -> bool | None:
+        with call.environment.sessions.read() as session:
+            rows = desired.progress(session, pool_id)
+        words = [
+            (rows[host][0] >= generation, rows[host][1])
+            for host, generation in bell.items()
+            if host in rows
+        ]
+        if any(seen and state == RealizationState.FAILING.value for seen, state in words):
+            return None
+        return all(seen for seen, _ in words)
+
+    return _wait(call, is_done)
+
+
+def until_pool_gone(call: Call, pool_id: UUID) -> bool | None:
+    """Whether nothing of a removed pool is left."""
+
+    def is_gone() -> bool:
+        with call.environment.sessions.read() as session:
+            return not pools.exists(session, pool_id)
+
+    return _wait(call, is_gone)
+
+
+def until_member_gone(call: Call, member_id: UUID) -> bool | None:
+    """Whether nothing of a removed member is left."""
+
+    def is_gone() -> bool:
+        with call.environment.sessions.read() as session:
+            return not members.exists(session, member_id)
+
+    return _wait(call, is_gone)
+
+
+def _wait(call: Call, is_done: Callable[[], bool | None]) -> bool | None:
+    environment = call.environment
+    seconds = call.query.get("wait", 0)
+    if not seconds:
+        return False
+    if not environment.waiting.acquire(blocking=False):
+        return None
+    try:
+        return _poll(environment, is_done, environment.clock() + seconds)
+    finally:
+        environment.waiting.release()
+
+
+def _poll(environment: Environment, is_done: Callable[[], bool | None], deadline: float) -> bool:
+    """Ask often enough to be quick, irregularly enough not to march in step."""
+    while True:
+        done = is_done()
+        if done is not False:
+            return bool(done)
+        if environment.clock() >= deadline:
+            return False
+        environment.pause(random.uniform(_FIRST, _LONGEST))  # noqa: S311  (jitter)

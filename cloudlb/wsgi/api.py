@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``cloudlb.wsgi.api:application``, for any WSGI server.
+
+Reads no ``sys.argv``; OS_CLOUDLB_CONFIG_FILES names the configuration files. The application is
+made by the first request, so that a server may fork its workers before there are connections.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cloudlb import conf as configuration
+from cloudlb import service
+from cloudlb.api.app import create_app
+from cloudlb.db import session
+from cloudlb.rpc.client import AgentClient
+from cloudlb.rpc.doorbell import doorbell
+
+ASK_TIMEOUT = 2.0
+
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def make() -> App:
+    """The application with the real database and bus."""
+    conf = configuration.load([], "cloudlb-api")
+    service.prepare(conf, "cloudlb-api")
+    agents = AgentClient(conf)
+    return create_app(
+        conf,
+        session.from_conf(conf),
+        doorbell(agents),
+        lambda host, question, args: agents.ask(host, question, args, ASK_TIMEOUT),
+    )
+
+
+class _Lazy:
+    def __init__(self, factory: Callable[[], App]) -> None:
+        self._factory = factory
+        self._lock = threading.Lock()
+        self._app: App | None = None
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        with self._lock:
+            if self._app is None:
+                self._app = self._factory()
+        return self._app(environ, start_response)
+
+
+application = _Lazy(make)
