@@ -41,7 +41,7 @@ class Networks:
         spec = call.body["network"]
         now = self.environment.clock()
 
-        def work(session: Session) -> NetworkRecord:
+        def work(session: Session) -> tuple[NetworkRecord, desired.Bell]:
             if networks.get_by_name(session, spec["name"]) is not None:
                 raise _name_taken(spec["name"])
             network = _build(
@@ -50,9 +50,11 @@ class Networks:
                 project_id=str(call.context.project_id),
                 number=networks.next_number(session),
             )
-            return networks.add(session, network, now)
+            record = networks.add(session, network, now)
+            return record, desired.announce_network(session, network.id, network.name, now)
 
-        record = self.environment.sessions.write(work)
+        record, bell = self.environment.sessions.write(work)
+        self.environment.ring(bell)
         headers = {"Location": call.url(f"/v1/networks/{record.network.id}")}
         return _show(201, record, headers)
 
@@ -99,15 +101,18 @@ class OneNetwork:
         """Refused while it has pools."""
         key = object_id(network_id, "network")
 
-        def work(session: Session) -> None:
+        now = self.environment.clock()
+
+        def work(session: Session) -> desired.Bell:
             record = self._locked(session, call, key)
             if used := networks.pools_of(session, key):
                 raise Conflict(
                     f"Network {record.network.name} has pools: {_names(used)}. Delete them first."
                 )
             networks.remove(session, key)
+            return desired.announce_network(session, key, record.network.name, now)
 
-        self.environment.sessions.write(work)
+        self.environment.ring(self.environment.sessions.write(work))
         return Answer(204)
 
     def _locked(self, session: Session, call: Call, key: UUID) -> NetworkRecord:
@@ -135,7 +140,7 @@ class OneNetwork:
             _check_change(session, old.network, network)
             network = replace(network, generation=network.generation + 1)
             record = networks.change(session, old, network, now)
-            return record, desired.announce_network(session, key, now)
+            return record, desired.announce_network(session, key, network.name, now)
 
         record, bell = self.environment.sessions.write(work)
         self.environment.ring(bell)

@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -87,17 +86,21 @@ class Conductor:
         if report.generation > row.observed_generation:
             row.observed_generation = min(report.generation, row.generation)
             facts.clear_quarantines(session, host, report.generation)
-        moved: set[UUID] = set()
+        news = inventory.Consequence()
         if report.inventory is not None:
-            moved = inventory.store(session, row, report.inventory, now)
+            news = inventory.store(session, row, report.inventory, now)
         told = facts.store_realizations(session, host, report.realizations, now)
         facts.store_health(session, host, report.health)
         session.flush()
         touched = facts.being_removed(session, told) if told else set()
         gone = {r.pool_id for r in report.realizations if r.state is RealizationState.GONE}
-        if not (touched or moved or gone):
-            return {}
-        return removal.settle(session, touched | (gone & told), moved, self._silent(now), now)
+        touched |= gone & told
+        bell: desired.Bell = {}
+        if news.remapped:
+            bell = {host: new for host, (new, _) in desired.raise_hosts(session, [host]).items()}
+        if touched or news.moved:
+            bell |= removal.settle(session, touched, news.moved, self._silent(now), now)
+        return bell
 
     def _silent(self, now: float) -> Callable[[RealizationRecord], bool]:
         """After a start hosts get the whole time: none could speak to a stopped conductor."""

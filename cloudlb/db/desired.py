@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from cloudlb.db import members, networks, pools
 from cloudlb.db.models import HostRow, Moment, NetworkRow, PoolRow, RealizationRow
 from cloudlb.db.records import MemberRecord, RealizationRecord
+from cloudlb.model.network import Network
 from cloudlb.model.pool import Pool
 from cloudlb.model.snapshot import MemberView, PoolView, Snapshot
 
@@ -98,18 +99,27 @@ def announce(
     return sorted([*old, *new], key=lambda record: record.host), bell
 
 
-def announce_network(session: Session, network_id: UUID, now: float) -> Bell:
-    """Tell every host that knows a pool of a network that the network has changed."""
+def announce_network(session: Session, network_id: UUID, name: str, now: float) -> Bell:
+    """Tell every host that has to do with a network that the network has changed."""
     query = select(PoolRow.id).where(PoolRow.network_id == str(network_id)).order_by(PoolRow.id)
     known = of_pools(session, [UUID(pool_id) for pool_id in session.scalars(query)])
     bell: Bell = {}
     for pool_id, realizations in known.items():
         bell |= announce(session, pool_id, realizations, frozenset(), now)[1]
-    return bell
+    rest = [host for host in _mapping(session, name) if host not in bell]
+    return bell | {host: new for host, (new, _) in raise_hosts(session, rest).items()}
+
+
+def _mapping(session: Session, network: str) -> list[str]:
+    """The hosts that have an interface in a network."""
+    found = session.execute(select(HostRow.name, HostRow.uplinks).order_by(HostRow.name))
+    return [host for host, uplinks in found if any(u["network"] == network for u in uplinks)]
 
 
 def raise_hosts(session: Session, names: Collection[str]) -> dict[str, tuple[int, float | None]]:
     """Raise the generation of hosts; their new ones with the time of each host's last word."""
+    if not names:
+        return {}
     query = (
         select(HostRow.name, HostRow.generation, HostRow.last_seen)
         .where(HostRow.name.in_(names))
@@ -188,7 +198,19 @@ def snapshot(session: Session, host: str, generation: int) -> Snapshot:
     found = session.execute(query).all()
     by_pool = members.of_pools(session, [UUID(row.id) for row, _ in found])
     views = (_view(host, row, network, by_pool[UUID(row.id)]) for row, network in found)
-    return Snapshot(host, generation, tuple(views))
+    return Snapshot(host, generation, tuple(views), _mapped_networks(session, host))
+
+
+def _mapped_networks(session: Session, host: str) -> tuple[Network, ...]:
+    """The networks that a host has an interface in."""
+    uplinks = session.scalar(select(HostRow.uplinks).where(HostRow.name == host)) or []
+    names = sorted({uplink["network"] for uplink in uplinks})
+    if not names:
+        return ()
+    rows = session.scalars(
+        select(NetworkRow).where(NetworkRow.name.in_(names)).order_by(NetworkRow.number)
+    )
+    return tuple(networks.load(row) for row in rows)
 
 
 def _view(host: str, row: PoolRow, network: NetworkRow, records: list[MemberRecord]) -> PoolView:

@@ -31,13 +31,21 @@ class _Change:
         return set(self.before) | set(self.after)
 
 
-def store(session: Session, host: HostRow, inventory: Inventory, now: float) -> set[UUID]:
-    """Store a newer inventory; the pools of which a member has moved by it.
-
-    An inventory whose revision is not newer than the stored one says nothing.
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What an inventory means for others: the pools of which a member has ``moved`` by it, and
+    whether the host is in other networks than before.
     """
+
+    moved: frozenset[UUID] = frozenset()
+    remapped: bool = False
+
+
+def store(session: Session, host: HostRow, inventory: Inventory, now: float) -> Consequence:
+    """Store a newer inventory. One whose revision is not newer than the stored says nothing."""
     if inventory.revision <= host.inventory_revision:
-        return set()
+        return Consequence()
+    remapped = {u["network"] for u in host.uplinks} != {u.network for u in inventory.uplinks}
     host.inventory_revision = inventory.revision
     host.roles = [role.value for role in inventory.roles]
     host.engine = inventory.engine
@@ -46,7 +54,7 @@ def store(session: Session, host: HostRow, inventory: Inventory, now: float) -> 
     moved = _moved_pools(session, host.name, change)
     _write(session, host.name, change)
     _write_sightings(session, host.name, inventory)
-    return moved
+    return Consequence(frozenset(moved), remapped)
 
 
 def _compare(session: Session, host: str, found: Sequence[Server], now: float) -> _Change:
