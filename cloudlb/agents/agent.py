@@ -117,7 +117,9 @@ class Agent:
     def threads(self) -> dict[str, Callable[[threading.Event], None]]:
         """What must run, by name."""
         wanted: dict[str, Callable[[threading.Event], None]] = {
-            "links": LinkMonitor(self._ports.link_changed, self._ports.link_gone).run,
+            "links": LinkMonitor(
+                self._ports.link_changed, self._ports.link_gone, self._ports.links_listed
+            ).run,
             "pull": self._pull_forever,
             "reconcile": self._queue.run,
             "report": self._reporter.run,

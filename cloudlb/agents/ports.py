@@ -45,6 +45,7 @@ class Ports:
         self._engine, self._lock, self._changed = engine, lock, changed
         self._links: dict[int, Link] = {}
         self._numbers: dict[str, int] | None = None
+        self._is_listed = False
         self._attached: dict[int, HostPort] = {}
 
     def link_changed(self, link: Link) -> None:
@@ -57,6 +58,12 @@ class Ports:
             if link.name in self._mappings.values():
                 self.reconcile()
         self._changed()
+
+    def links_listed(self) -> None:
+        """All links that there are have been told: what is missing is really gone."""
+        with self._lock:
+            self._is_listed = True
+            self.reconcile()
 
     def link_gone(self, index: int) -> None:
         """A link is no more."""
@@ -111,13 +118,14 @@ class Ports:
     def _follow(self, index: int) -> None:
         """Bring one interface's programs in line with what it is now.
 
-        Before the networks' numbers are known, programs of an earlier agent stay where they are.
+        Before all links and the networks' numbers are known, programs of an earlier agent stay
+        where they are.
         """
-        if self._numbers is None and index in self._links:
-            return
         wanted = self._wanted(index)
         try:
             if wanted is None:
+                if self._numbers is None or not self._is_listed:
+                    return
                 if index in self._engine.ports():
                     self._engine.detach(index)
                     LOG.info("interface=%d state=detached", index)

@@ -75,7 +75,7 @@ class Prober:
         self._records: dict[UUID, ProbeRecord] = {}
         self._agenda: list[tuple[float, int, UUID]] = []
         self._waiting: dict[int, tuple[UUID, float]] = {}
-        self._sockets: dict[tuple[str, int], ProbeSocket] = {}
+        self._sockets: dict[str, ProbeSocket] = {}
         self._selector = selectors.DefaultSelector()
         self._port_holder = reserve_port()
         self._port = int(self._port_holder.getsockname()[1])
@@ -150,20 +150,17 @@ class Prober:
     def _send(self, target: Target, token: int) -> None:
         if target.source is None:
             return
-        channel = self._socket(target.interface, target.address.version)
+        channel = self._socket(target.interface)
         if target.monitor.type is MonitorType.TCP:
             channel.send(frame.tcp_syn(target.path, self._port, target.port, token))
         else:
             channel.send(frame.echo_request(target.path, token))
 
-    def _socket(self, interface: str, version: int) -> ProbeSocket:
-        key = interface, version
-        if key not in self._sockets:
-            self._sockets[key] = ProbeSocket(interface, version, self._port)
-            self._selector.register(
-                self._sockets[key].fileno(), selectors.EVENT_READ, self._sockets[key]
-            )
-        return self._sockets[key]
+    def _socket(self, interface: str) -> ProbeSocket:
+        if interface not in self._sockets:
+            opened = self._sockets[interface] = ProbeSocket(interface, self._port)
+            self._selector.register(opened.fileno(), selectors.EVENT_READ, opened)
+        return self._sockets[interface]
 
     def _judge(self, replies: list[Reply]) -> list[Verdict]:
         with self._lock:
@@ -192,7 +189,7 @@ class Prober:
     def _hang_up(self, target: Target, token: int) -> None:
         """Else the member's backlog would fill with half-open connections."""
         try:
-            self._socket(target.interface, target.address.version).send(
+            self._socket(target.interface).send(
                 frame.tcp_reset(target.path, self._port, target.port, token)
             )
         except OSError as error:

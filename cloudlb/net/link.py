@@ -52,11 +52,17 @@ class LinkMonitor:
     """Tells of every link that appears, changes or goes, in the order of the kernel's messages.
 
     ``changed(link)`` and ``gone(index)`` run in the monitor's thread and must be quick: a
-    guest's tap carries its first frame about half a second after it appears.
+    guest's tap carries its first frame about half a second after it appears. ``listed()`` follows
+    when every link that was there at the start has been told.
     """
 
-    def __init__(self, changed: Callable[[Link], None], gone: Callable[[int], None]) -> None:
-        self._changed, self._gone = changed, gone
+    def __init__(
+        self,
+        changed: Callable[[Link], None],
+        gone: Callable[[int], None],
+        listed: Callable[[], None],
+    ) -> None:
+        self._changed, self._gone, self._listed = changed, gone, listed
 
     def run(self, stopping: threading.Event) -> None:
         """Listen until ``stopping``; starts with a message for each present link."""
@@ -67,6 +73,7 @@ class LinkMonitor:
             with IPRoute() as dump:
                 for link in links(dump):
                     self._changed(link)
+            self._listed()
             while not stopping.is_set():
                 try:
                     messages = list(ipr.get())

@@ -6,7 +6,8 @@ import socket
 import struct
 
 _SO_ATTACH_FILTER = 26
-_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
+_SOL_PACKET, _PACKET_IGNORE_OUTGOING = 263, 23
+_ETH_P_ALL, _ETH_P_IP, _ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 
 
 class _Program(ctypes.Structure):
@@ -23,25 +24,23 @@ _JUMP_EQUAL, _RETURN = 0x15, 0x06
 Instruction = tuple[int, int, int, int]
 
 
-def _filter(family: int, port: int) -> list[Instruction]:
-    """Accept TCP segments to ``port`` and echo replies, nothing else.
+def _filter(port: int) -> list[Instruction]:
+    """Accept TCP segments to ``port`` and echo replies of both families, nothing else.
 
     Without it every packet that a director forwards would be copied to its agent.
     """
-    if family == _ETH_P_IP:
-        return [
-            (_LOAD_BYTE, 0, 0, 23),
-            (_IP_HEADER_LENGTH, 0, 0, 14),
-            (_JUMP_EQUAL, 0, 2, socket.IPPROTO_TCP),
-            (_LOAD_HALF_X, 0, 0, 16),
-            (_JUMP_EQUAL, 3, 4, port),
-            (_JUMP_EQUAL, 0, 3, socket.IPPROTO_ICMP),
-            (_LOAD_BYTE_X, 0, 0, 14),
-            (_JUMP_EQUAL, 0, 1, 0),
-            (_RETURN, 0, 0, 0xFFFF),
-            (_RETURN, 0, 0, 0),
-        ]
     return [
+        (_LOAD_HALF, 0, 0, 12),
+        (_JUMP_EQUAL, 0, 8, _ETH_P_IP),
+        (_LOAD_BYTE, 0, 0, 23),
+        (_IP_HEADER_LENGTH, 0, 0, 14),
+        (_JUMP_EQUAL, 0, 2, socket.IPPROTO_TCP),
+        (_LOAD_HALF_X, 0, 0, 16),
+        (_JUMP_EQUAL, 11, 12, port),
+        (_JUMP_EQUAL, 0, 11, socket.IPPROTO_ICMP),
+        (_LOAD_BYTE_X, 0, 0, 14),
+        (_JUMP_EQUAL, 8, 9, 0),
+        (_JUMP_EQUAL, 0, 8, _ETH_P_IPV6),
         (_LOAD_BYTE, 0, 0, 20),
         (_JUMP_EQUAL, 0, 2, socket.IPPROTO_TCP),
         (_LOAD_HALF, 0, 0, 56),
@@ -55,16 +54,18 @@ def _filter(family: int, port: int) -> list[Instruction]:
 
 
 class ProbeSocket:
-    """Sends probes out of an interface and receives their answers, of one address family.
+    """Sends probes out of an interface and receives their answers.
 
-    ``port`` is the TCP source port of probes. Raises OSError.
+    ``port`` is the TCP source port of probes. The socket is bound to all protocols: only such
+    sockets see a frame before the director's program, which drops answers to probes.
+    Raises OSError.
     """
 
-    def __init__(self, interface: str, version: int, port: int) -> None:
-        family = _ETH_P_IP if version == 4 else _ETH_P_IPV6
+    def __init__(self, interface: str, port: int) -> None:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._attach(_filter(family, port))
-        self._socket.bind((interface, family))
+        self._attach(_filter(port))
+        self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        self._socket.bind((interface, _ETH_P_ALL))
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
