@@ -113,9 +113,9 @@ class Guest:
 
     def _restore(self, saved: Path) -> bool:
         path = f"{CACHE_IN_HOST}/saved/{saved.name}"
-        done = virsh(self.home, "restore", path, check=False)
-        if done.returncode:
-            saved.unlink(missing_ok=True)
+        # An image that fails stays until a better one takes its place: what failed may be an
+        # `up` that is being interrupted.
+        if virsh(self.home, "restore", path, check=False).returncode:
             return False
         self.wait_ready()
         return True
@@ -124,10 +124,10 @@ class Guest:
         saved.parent.mkdir(exist_ok=True)
         partial = saved.with_suffix(".partial")
         virsh(self.home, "save", self.name, f"{CACHE_IN_HOST}/saved/{partial.name}")
-        for old in saved.parent.glob(f"{self.name}-*"):
-            if old != partial:
-                old.unlink()
         partial.rename(saved)
+        for old in saved.parent.glob(f"{self.name}-*"):
+            if old != saved:
+                old.unlink()
 
     def _ask(
         self, command: str, seconds: float, grace: float = console.GRACE_SECONDS

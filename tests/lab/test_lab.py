@@ -96,8 +96,8 @@ def bare_lab(clean_machine, lab_cache):
 
 
 @pytest.fixture
-def other_lab(clean_machine, lab_cache):
-    """A lab that is not up yet, for tests that ruin it."""
+def other_lab(clean_machine, lab_cache, bare_lab):
+    """A lab that is not up yet, for tests that ruin it; the cache is full."""
     lab = Lab(another_name("other"), lab_cache)
     yield lab
     lab.down()
@@ -314,6 +314,7 @@ def test_up_cleans_what_killed_holders_have_left(other_lab):
 )
 def test_up_that_is_ended_leaves_nothing_or_is_cleaned_by_down(other_lab, number, status):
     command = [*COMMAND, "--name", other_lab.name, "--cache", str(other_lab.cache.path)]
+    images = {path.stat().st_ino for path in other_lab.cache.path.glob("saved/*")}
     up = subprocess.Popen([*command, "up", "--no-services"], stderr=subprocess.PIPE)
     guests = other_lab.state / "compute2" / "guests" / "vm3"
     wait_for("the first guest", guests.exists, 60)
@@ -324,6 +325,7 @@ def test_up_that_is_ended_leaves_nothing_or_is_cleaned_by_down(other_lab, number
         assert remains(other_lab) != []
         assert run_command(other_lab, "down").returncode == 0
     assert remains(other_lab) == []
+    assert {path.stat().st_ino for path in other_lab.cache.path.glob("saved/*")} == images
 
 
 def test_services_of_a_lab_run_and_the_openstack_command_sees_the_hosts(lab):
