@@ -5,6 +5,7 @@ import ctypes
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,11 +95,9 @@ def _index(name: str) -> int:
     return int(line.split(":")[0])
 
 
-@pytest.fixture
-def bench(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """A freshly loaded engine attached to an uplink and a tap."""
-    bpffs = Path("/sys/fs/bpf/cloudlb")
-    objects = tmp_path_factory.getbasetemp() / "objects"
+@contextmanager
+def _bench(pins: str, objects: Path) -> Iterator[Bench]:
+    bpffs = Path("/sys/fs/bpf") / pins
 
     def reopen(timeouts: Timeouts | None = None) -> EbpfEngine:
         """One more engine on the same pins."""
@@ -114,3 +113,23 @@ def bench(namespace: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     engine.detach(tap)
     engine.close()
     programs.remove()
+
+
+@pytest.fixture(scope="session")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled programs are kept for this run."""
+    return tmp_path_factory.getbasetemp() / "objects"
+
+
+@pytest.fixture
+def bench(namespace: None, objects: Path) -> Iterator[Bench]:
+    """A freshly loaded engine attached to an uplink and a tap."""
+    with _bench("cloudlb", objects) as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def shared_bench(namespace: None, objects: Path) -> Iterator[Bench]:
+    """One engine for all tests of a module: for frames that leave nothing to the next test."""
+    with _bench("shared", objects) as shared:
+        yield shared

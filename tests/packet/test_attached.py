@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs on their interfaces: frames really sent over a link."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+from pyroute2 import IPRoute
+
+from cloudlb.engines.base import HostPort, PortKind
+from cloudlb.net.tc import Direction, Filters
+from tests.packet.conftest import TAP_MAC, UPLINK_MAC, Bench
+from tests.packet.frames import arp, tcp, udp
+from tests.planes import NETWORK, VIP4, VIP6, backends, compute, director, mac
+
+_ETH_P_ALL = 3
+
+
+@pytest.fixture
+def wire(bench: Bench) -> Iterator[socket.socket]:
+    """The other end of the uplink."""
+    with _end("up1") as packets:
+        yield packets
+
+
+def _end(interface: str) -> socket.socket:
+    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+    packets.bind((interface, _ETH_P_ALL))
+    packets.settimeout(5)
+    return packets
+
+
+def _next_to_member(packets: socket.socket) -> bytes:
+    """The next frame that comes to a member; the kernel's own chatter is skipped."""
+    while True:
+        frame, (_, _, kind, _, _) = packets.recvfrom(4096)
+        if kind != socket.PACKET_OUTGOING and frame[:4] == mac(1).packed[:4]:
+            return frame
+
+
+@pytest.mark.requirement("L4")
+def test_a_segment_on_the_uplink_comes_back_for_the_member(
+    bench: Bench, wire: socket.socket
+) -> None:
+    bench.apply(director(backends(1)))
+    wire.send(tcp())
+    assert _next_to_member(wire) == mac(1).packed + UPLINK_MAC.packed + tcp()[12:]
+
+
+@pytest.mark.parametrize("frame", [tcp(), udp(), tcp(vip=VIP6), udp(vip=VIP6)])
+def test_a_frame_cut_off_anywhere_in_its_headers_is_not_redirected(
+    bench: Bench, wire: socket.socket, frame: bytes
+) -> None:
+    bench.apply(director(backends(1)), director(backends(2), address=VIP6, pool=2))
+    headers = 14 + (40 if frame[12] == 0x86 else 20)
+    protocol = frame[20] if frame[12] == 0x86 else frame[23]
+    for length in range(14, headers + (20 if protocol == 6 else 8)):
+        wire.send(frame[:length])
+    last = tcp(sport=7)
+    wire.send(last)
+    assert _next_to_member(wire)[12:] == last[12:]
+
+
+@pytest.mark.requirement("A15")
+def test_the_guard_stands_at_the_tap_in_the_guests_way(bench: Bench) -> None:
+    bench.apply(compute(17))
+    with _end("tap1") as guest, _end("tap0") as host:
+        guest.send(arp(VIP4, VIP4 + 1, op=2, hardware=mac(17)))
+        guest.send(arp(VIP4 + 9, VIP4 + 1, hardware=mac(17)))
+        _next_arp(host)  # a packet socket sees frames before the guard does
+        _next_arp(host)
+        assert bench.engine.events()["guard_drop"] == 1
+
+
+@pytest.mark.requirement("A15")
+def test_the_guard_stands_at_the_tap_in_the_way_to_the_guest(bench: Bench) -> None:
+    bench.apply(compute(17))
+    with _end("tap0") as host, _end("tap1") as guest:
+        with pytest.raises(OSError, match="No buffer space"):  # how a drop looks to a sender
+            host.send(arp(VIP4 + 1, VIP4))
+        host.send(arp(VIP4 + 1, VIP4 + 9))
+        assert _next_arp(guest) == arp(VIP4 + 1, VIP4 + 9)
+
+
+def _next_arp(packets: socket.socket) -> bytes:
+    while True:
+        frame, (_, _, kind, _, _) = packets.recvfrom(4096)
+        if kind != socket.PACKET_OUTGOING and frame[12:14] == b"\x08\x06":
+            return frame
+
+
+@pytest.mark.requirement("L18")
+def test_the_programs_forward_after_the_engine_has_closed(
+    bench: Bench, wire: socket.socket
+) -> None:
+    other = bench.reopen()
+    plane = director(backends(1))
+    other.apply(plane.pool_id, plane)
+    other.close()
+    wire.send(tcp())
+    assert _next_to_member(wire)[12:] == tcp()[12:]
+
+
+def test_detaching_takes_our_filters_and_leaves_those_of_others(bench: Bench) -> None:
+    with IPRoute() as ipr:
+        ipr.tc(
+            "add-filter",
+            "bpf",
+            bench.uplink,
+            handle=1,
+            fd=bench.programs.fd("to_guest"),
+            name="somebody",
+            parent=Direction.EGRESS,
+            prio=9,
+            protocol=_ETH_P_ALL,
+            direct_action=True,
+        )
+        bench.engine.detach(bench.uplink)
+        assert Filters().attached(bench.uplink, Direction.INGRESS) is None
+        assert len(list(ipr.get_filters(index=bench.uplink, parent=Direction.EGRESS))) > 0
+        ipr.tc("del", "clsact", bench.uplink)
+
+
+def test_attaching_again_changes_nothing(bench: Bench) -> None:
+    with IPRoute() as ipr:
+        before = _filters(ipr, bench.tap)
+        bench.engine.attach(HostPort(bench.tap, PortKind.TAP, NETWORK, TAP_MAC))
+        after = _filters(ipr, bench.tap)
+    assert after == before
+    assert bench.engine.ports() == {bench.uplink, bench.tap}
+
+
+def _filters(ipr: IPRoute, index: int) -> list[str]:
+    found = [f for d in Direction for f in ipr.get_filters(index=index, parent=d)]
+    return [str(f["attrs"]) for f in found]
