@@ -13,18 +13,12 @@ from collections.abc import Callable
 
 from oslo_config import cfg
 from oslo_log import log
-from oslo_service import backend
 
 LOG = logging.getLogger(__name__)
 
 
 def prepare(conf: cfg.ConfigOpts, name: str) -> None:
-    """Choose native threads for oslo's libraries and start logging. Call once, before threads.
-
-    Without the choice oslo.service would load eventlet.
-    """
-    if backend._BACKEND is None:
-        backend.init_backend(backend.BackendType.THREADING)
+    """Start logging as the configuration says, in the name of a service."""
     log.setup(conf, name)
 
 

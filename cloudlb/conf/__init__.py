@@ -8,10 +8,12 @@ import os
 from collections.abc import Iterator, Sequence
 
 from oslo_config import cfg
+from oslo_log import log
 
 from cloudlb.conf import agent, api, conductor, default
 
 _MODULES = (default, api, conductor, agent)
+_QUIET = ("pyroute2=INFO", "stevedore=INFO", "kombu=INFO")
 
 
 def load(arguments: Sequence[str], prog: str) -> cfg.ConfigOpts:
@@ -21,6 +23,8 @@ def load(arguments: Sequence[str], prog: str) -> cfg.ConfigOpts:
     oslo.config looks in its usual places (/etc/cloudlb/cloudlb.conf).
     """
     register(cfg.CONF)
+    log.register_options(cfg.CONF)
+    log.set_defaults(default_log_levels=[*log.get_default_log_levels(), *_QUIET])
     named = [f for f in os.environ.get("OS_CLOUDLB_CONFIG_FILES", "").split(";") if f]
     cfg.CONF(list(arguments), project="cloudlb", prog=prog, default_config_files=named or None)
     return cfg.CONF
