@@ -60,6 +60,7 @@ def create_app(
         bell=bell,
         ask=ask,
         clock=clock,
+        timer=time.monotonic,
         pause=time.sleep,
         enforcer=_enforcer(conf),
         drivers=_drivers(),

@@ -14,19 +14,27 @@ _Can = Callable[[Capabilities], bool]
 def check_pool(drivers: Drivers, pool: Pool) -> None:
     """Raise `Unsupported` for what the pool's data plane cannot do."""
     protocols = {port.protocol for port in pool.ports}
-    _need(drivers, pool, "address", f"IPv{pool.address.version}", _family(pool.address.version))
+    _need(
+        drivers, pool, "pool.address", f"IPv{pool.address.version}", _family(pool.address.version)
+    )
     for protocol in sorted(protocols):
-        _need(drivers, pool, "ports", protocol, _protocol(protocol))
+        _need(drivers, pool, "pool.ports", protocol, _protocol(protocol))
     _need(
         drivers,
         pool,
-        "scheduler",
+        "pool.scheduler",
         f"the scheduler {pool.scheduler}",
         lambda able: pool.scheduler in able.schedulers,
     )
     if pool.monitor is not None:
         kind = pool.monitor.type
-        _need(drivers, pool, "monitor.type", f"{kind} probes", lambda able: kind in able.monitors)
+        _need(
+            drivers,
+            pool,
+            "pool.monitor.type",
+            f"{kind} probes",
+            lambda able: kind in able.monitors,
+        )
 
 
 def check_member(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:
@@ -47,7 +55,7 @@ def check_name(drivers: Drivers, name: str) -> None:
     if name not in drivers:
         raise Unsupported(
             f"There is no data plane {name!r}; known: {', '.join(sorted(drivers))}.",
-            field="data_plane",
+            field="pool.data_plane",
         )
 
 

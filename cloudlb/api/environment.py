@@ -21,13 +21,15 @@ Ask = Callable[[str, str, dict[str, Any]], Any]
 class Environment:
     """``bell`` rings hosts (name to generation) after a commit. ``ask`` asks a host's agent a
     question and raises `Unavailable` without an answer. ``waiting`` bounds the threads that wait
-    for hosts. ``pause`` sleeps.
+    for hosts. ``clock`` gives seconds since the epoch, ``timer`` any steady seconds, ``pause``
+    sleeps.
     """
 
     sessions: Sessions
     bell: Bell
     ask: Ask
     clock: Callable[[], float]
+    timer: Callable[[], float]
     pause: Callable[[float], None]
     enforcer: policy.Enforcer
     drivers: Mapping[str, DataPlaneDriver]

@@ -97,7 +97,7 @@ class Membership:
 
     def write_one(self, record: MemberRecord, spec: Mapping[str, Any]) -> Outcome:
         """The whole spec of one member."""
-        return self._outcome([self._respec(record, spec, "member")])
+        return self._outcome([self._respec(record, _writable(spec), "member")])
 
     def remove_one(self, record: MemberRecord) -> Outcome:
         """One member less."""
@@ -134,11 +134,10 @@ class Membership:
     def _full(
         self, one: Wanted, record: MemberRecord | None, server: ServerRecord | None
     ) -> MemberRecord:
-        spec = _DEFAULTS | {name: one.spec[name] for name in _WRITABLE if name in one.spec}
         if record is not None:
-            return self._respec(record, spec, one.field)
+            return self._respec(record, _writable(one.spec), one.field)
         assert server is not None  # noqa: S101  (_match finds one or the other)
-        return self._new(server, spec, one.field)
+        return self._new(server, _writable(one.spec), one.field)
 
     def _merged(
         self, one: Wanted, record: MemberRecord | None, server: ServerRecord | None
@@ -158,8 +157,8 @@ class Membership:
         )
         capabilities.check_member(self._drivers, self.pool, member, field)
         where = servers.locate(server, self._network.name)
-        name = server.server.name
-        return MemberRecord(member, name, Health.UNKNOWN, "", self._now, self._now, None, where)
+        name, now = server.server.name, self._now
+        return MemberRecord(member, name, Health.UNKNOWN, "", now, now, None, where)
 
     def _respec(self, record: MemberRecord, spec: Mapping[str, Any], field: str) -> MemberRecord:
         """The member with another spec; the same record if nothing differs."""
@@ -172,6 +171,7 @@ class Membership:
         return replace(record, member=member, deleted_at=None, updated_at=self._now)
 
     def _outcome(self, named: Sequence[MemberRecord]) -> Outcome:
+        named = _in_order(named, self._existing)
         before = {record.member.id: record for record in self._existing}
         after = before | {record.member.id: record for record in named}
         return Outcome(
@@ -180,6 +180,23 @@ class Membership:
             changed=tuple(r for r in named if before.get(r.member.id, r) != r),
             named=tuple(named),
         )
+
+
+def _writable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return _DEFAULTS | {name: spec[name] for name in _WRITABLE if name in spec}
+
+
+def _in_order(
+    named: Sequence[MemberRecord], existing: Sequence[MemberRecord]
+) -> list[MemberRecord]:
+    """Lists go by the time of creation, so new members of one request differ by a microsecond."""
+    old = {record.member.id for record in existing}
+    return [
+        record
+        if record.member.id in old
+        else replace(record, created_at=record.created_at + index * 1e-6)
+        for index, record in enumerate(named)
+    ]
 
 
 def spec_of(record: MemberRecord) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def _wait(call: Call, is_done: Callable[[], bool | None]) -> bool | None:
     if not environment.waiting.acquire(blocking=False):
         return None
     try:
-        return _poll(environment, is_done, environment.clock() + seconds)
+        return _poll(environment, is_done, environment.timer() + seconds)
     finally:
         environment.waiting.release()
 
@@ -83,6 +83,6 @@ def _poll(environment: Environment, is_done: Callable[[], bool | None], deadline
         done = is_done()
         if done is not False:
             return bool(done)
-        if environment.clock() >= deadline:
+        if environment.timer() >= deadline:
             return False
         environment.pause(random.uniform(_FIRST, _LONGEST))  # noqa: S311  (jitter)

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pools through the API, with a conductor and agents behind."""
+
+from typing import Any
+
+import pytest
+
+from cloudlb.model.pool import Health
+from cloudlb.model.snapshot import RealizationState
+from tests.functional.control import Control
+
+
+def test_a_pool_is_created_with_its_members_and_becomes_realized(cloud: Control) -> None:
+    pool = cloud.pool(members=[{"server": "web1"}, {"server": "web3", "weight": 3}])
+    assert pool["address"] == "192.0.2.128"
+    assert pool["directors"] == ["d1"]
+    assert [m["host"] for m in pool["members"]] == ["c1", "c2"]
+    assert pool["status"]["realized"]["state"] == "pending"
+    assert cloud.rung == [{"c1": 2, "c2": 2, "d1": 3}] or set(cloud.rung[0]) == {"c1", "c2", "d1"}
+    cloud.all_work()
+    shown = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]
+    assert shown["status"]["realized"] == {"state": "yes", "reason": ""}
+
+
+def test_an_agent_is_told_of_a_pool_only_if_it_is_concerned(cloud: Control) -> None:
+    pool = cloud.pool(members=[{"server": "web1"}])
+    assert [str(v.pool.id) for v in cloud.agents["c1"].pull().pools] == [pool["id"]]
+    assert [str(v.pool.id) for v in cloud.agents["d1"].pull().pools] == [pool["id"]]
+    assert cloud.agents["c2"].pull().pools == ()
+
+
+def test_nothing_new_is_no_snapshot(cloud: Control) -> None:
+    cloud.pool()
+    generation = cloud.agents["d1"].pull().generation
+    assert cloud.conductor.get_desired("d1", generation) is None
+
+
+def test_the_address_is_the_lowest_free_one_of_the_family(cloud: Control) -> None:
+    assert cloud.pool()["address"] == "192.0.2.128"
+    assert cloud.pool()["address"] == "192.0.2.129"
+    assert cloud.pool(ip_version=6)["address"] == "2001:db8::100"
+    assert cloud.pool(address="192.0.2.131")["address"] == "192.0.2.131"
+    assert cloud.pool()["address"] == "192.0.2.130"
+
+
+def test_a_pool_without_any_director_is_refused_with_the_remedy(
+    control: Control, network: dict[str, Any]
+) -> None:
+    spec = {"network_id": network["id"], "name": "p", "ports": [{"protocol": "tcp", "port": 1}]}
+    answer = control.post("/v1/pools", {"pool": spec})
+    assert answer.status_code == 409
+    assert "Start an agent with the role director" in answer.json["detail"]
+
+
+def test_a_patch_changes_only_what_it_names(cloud: Control) -> None:
+    pool = cloud.pool(description="first", monitor={"type": "tcp", "interval": 2})
+    path = f"/v1/pools/{pool['id']}"
+    answer = cloud.patch(path, {"pool": {"monitor": {"fall": 5}}})
+    assert answer.status_code == 202
+    changed = answer.json["pool"]
+    assert changed["monitor"]["interval"] == 2
+    assert changed["monitor"]["fall"] == 5
+    assert changed["description"] == "first"
+    assert changed["generation"] == 2
+    assert cloud.patch(path, {"pool": {"monitor": None}}).json["pool"]["monitor"] is None
+
+
+def test_a_put_resets_what_it_does_not_name_but_keeps_what_was_chosen(cloud: Control) -> None:
+    pool = cloud.pool(description="first", drain_timeout=5)
+    body = {"name": "new", "ports": [{"protocol": "udp", "port": 53}]}
+    changed = cloud.put(f"/v1/pools/{pool['id']}", {"pool": body}).json["pool"]
+    assert changed["description"] == ""
+    assert changed["drain_timeout"] == 300
+    assert changed["ports"] == body["ports"]
+    assert changed["address"] == pool["address"]
+    assert changed["directors"] == pool["directors"]
+
+
+def test_a_write_that_changes_nothing_raises_no_generation(cloud: Control) -> None:
+    pool = cloud.pool()
+    cloud.rung.clear()
+    answer = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"name": "web"}})
+    assert answer.status_code == 200
+    assert answer.json["pool"]["generation"] == 1
+    assert cloud.rung == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("address", "192.0.2.133"),
+        ("network_id", "6b4ad17e-7a68-4b5b-b2ab-a1ae1f2a5e5a"),
+        ("data_plane", "nat"),
+        ("ip_version", 6),
+    ],
+)
+def test_what_is_fixed_at_creation_is_refused_by_name(
+    cloud: Control, field: str, value: Any
+) -> None:
+    pool = cloud.pool()
+    answer = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {field: value}})
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["field"] == f"pool.{field}"
+
+
+def test_a_stale_generation_is_refused(cloud: Control) -> None:
+    pool = cloud.pool()
+    path = f"/v1/pools/{pool['id']}"
+    assert cloud.get(path).headers["etag"] == '"1"'
+    assert cloud.patch(path, {"pool": {"name": "a"}}, If_Match='"1"').status_code == 202
+    stale = cloud.patch(path, {"pool": {"name": "b"}}, If_Match='"1"')
+    assert stale.status_code == 412
+    assert stale.json["code"] == "stale-generation"
+    assert cloud.delete(path, If_Match='"1"').status_code == 412
+    assert cloud.patch(path, {"pool": {"name": "b"}}, If_Match="*").status_code == 202
+
+
+def test_a_failing_host_is_named_with_its_reason(cloud: Control) -> None:
+    pool = cloud.pool(members=[{"server": "web1"}])
+    cloud.agents["c1"].work()
+    cloud.agents["d1"].work(state=RealizationState.FAILING, reason="no memory for maps")
+    realized = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]["status"]["realized"]
+    assert realized["state"] == "failing"
+    assert "d1" in realized["reason"]
+    assert "no memory for maps" in realized["reason"]
+
+
+def test_a_silent_host_is_pending_and_the_reason_says_since_when(cloud: Control) -> None:
+    pool = cloud.pool()
+    cloud.clock.pass_seconds(100)
+    realized = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]["status"]["realized"]
+    assert realized["state"] == "pending"
+    assert "silent since 2027-01-15T08:00:00Z" in realized["reason"]
+
+
+def test_health_is_what_the_directors_probes_say(cloud: Control) -> None:
+    pool = cloud.pool(monitor={"type": "icmp"}, members=[{"server": "web1"}, {"server": "web3"}])
+    one, two = (m["id"] for m in pool["members"])
+    path = f"/v1/pools/{pool['id']}"
+
+    def health() -> str:
+        return str(cloud.get(path).json["pool"]["status"]["health"]["state"])
+
+    assert health() == "unknown"
+    cloud.agents["d1"].probed((one, Health.ONLINE), (two, Health.ONLINE))
+    assert health() == "online"
+    cloud.agents["d1"].probed((two, Health.OFFLINE))
+    assert health() == "degraded"
+    cloud.agents["c1"].probed((one, Health.OFFLINE))
+    assert health() == "degraded", "only directors are believed"
+    cloud.agents["d1"].probed((one, Health.OFFLINE))
+    assert health() == "offline"
+
+
+def test_an_older_word_says_nothing(cloud: Control) -> None:
+    pool = cloud.pool()
+    cloud.agents["d1"].work()
+    cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"name": "x"}})
+    cloud.agents["d1"].work()
+    late = cloud.agents["d1"]
+    late.generation -= 1
+    word = late._word(late.snapshot.pools[0])  # type: ignore[union-attr]
+    late.report(realizations=(word,))
+    assert _realized(cloud, pool) == "yes"
+
+
+def _realized(cloud: Control, pool: dict[str, Any]) -> str:
+    shown = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]
+    return str(shown["status"]["realized"]["state"])
+
+
+def test_the_status_tree_tells_hosts_and_members(cloud: Control) -> None:
+    pool = cloud.pool(members=[{"server": "web1"}, {"server": "off"}])
+    cloud.agents["d1"].work()
+    tree = cloud.get(f"/v1/pools/{pool['id']}/status").json["status"]
+    assert {h["host"]: h["state"] for h in tree["hosts"]} == {
+        "c1": "pending",
+        "c2": "pending",
+        "d1": "realized",
+    }
+    assert [m["placement"] for m in tree["members"]] == ["hosted", "waiting"]
+    assert tree["members"][1]["placement_reason"] == "The server is off."
+
+
+def test_counters_are_put_together_from_directors_and_members_hosts(cloud: Control) -> None:
+    pool = cloud.pool(members=[{"server": "web1"}, {"server": "web3"}])
+    one, two = (m["id"] for m in pool["members"])
+    cloud.agents["d1"].counters = {
+        "members": [
+            {"member_id": one, "connections": 3, "active": 1, "packets_in": 10, "bytes_in": 900},
+            {"member_id": two, "connections": 2, "active": 2, "packets_in": 5, "bytes_in": 400},
+        ],
+        "rates": {one: {"connections_per_second": 1.5}},
+    }
+    cloud.agents["c1"].counters = {
+        "members": [{"member_id": one, "connections": 99, "packets_out": 8, "bytes_out": 800}],
+        "rates": {one: {"bytes_out_per_second": 80.0}},
+    }
+    stats = cloud.get(f"/v1/pools/{pool['id']}/stats").json["stats"]
+    assert (stats["connections"], stats["active"], stats["packets_in"]) == (5, 3, 15)
+    assert (stats["packets_out"], stats["bytes_out"]) == (8, 800)
+    assert stats["connections_per_second"] == 1.5
+    assert stats["members"][0]["bytes_out_per_second"] == 80.0
+    assert stats["missing"] == ["c2"]
+
+
+def test_pools_of_other_projects_do_not_exist_for_members(cloud: Control) -> None:
+    pool = cloud.pool()
+    as_other = {"X_Project_Id": "theirs", "X_Roles": "member"}
+    assert cloud.get(f"/v1/pools/{pool['id']}", **as_other).status_code == 404
+    assert cloud.get("/v1/pools", **as_other).json["pools"] == []
+    assert cloud.delete(f"/v1/pools/{pool['id']}", **as_other).status_code == 404
+    assert cloud.get(f"/v1/pools/{pool['id']}", X_Project_Id="theirs").status_code == 200
+
+
+def test_a_reader_may_not_write(cloud: Control) -> None:
+    pool = cloud.pool()
+    path = f"/v1/pools/{pool['id']}"
+    assert cloud.get(path, X_Roles="reader").status_code == 200
+    assert cloud.delete(path, X_Roles="reader").status_code == 403
+
+
+def test_lists_come_in_pages_with_links(cloud: Control) -> None:
+    names = [f"pool{n}" for n in range(5)]
+    for name in names:
+        cloud.pool(name=name)
+        cloud.clock.pass_seconds(0.001)
+    found: list[str] = []
+    path = "/v1/pools?limit=2"
+    for expected in (2, 2, 1):
+        page = cloud.get(path).json
+        assert len(page["pools"]) == expected
+        found += [pool["name"] for pool in page["pools"]]
+        links = page.get("pools_links", [])
+        path = links[0]["href"].split("falconframework.org")[1] if links else ""
+    assert found == names
+    assert path == ""
+
+
+def test_lists_are_filtered_by_name(cloud: Control) -> None:
+    cloud.pool(name="one")
+    cloud.pool(name="two")
+    assert [p["name"] for p in cloud.get("/v1/pools?name=two").json["pools"]] == ["two"]
+
+
+def test_an_unknown_marker_is_named(cloud: Control) -> None:
+    answer = cloud.get("/v1/pools?marker=nothing")
+    assert answer.status_code == 400
+    assert "marker" in answer.json["detail"]
