@@ -25,11 +25,12 @@ from cloudlb.agents.reconcile import ReconcileQueue
 from cloudlb.agents.reporter import Reporter, Revisions
 from cloudlb.agents.stats import Stats
 from cloudlb.agents.store import SnapshotStore
-from cloudlb.agents.targets import targets
+from cloudlb.agents.targets import switched_off, targets
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
 from cloudlb.model.errors import InvalidRequest, Unavailable
 from cloudlb.model.host import Role
+from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import Report, Snapshot
 from cloudlb.net.link import LinkMonitor
 from cloudlb.virt.host import Libvirt
@@ -82,6 +83,7 @@ class Agent:
         self._stirred = threading.Event()
         self._generation = 0
         self._complete = False
+        self._off: frozenset[UUID] = frozenset()
         self._revisions = Revisions()
         self._store = SnapshotStore(settings.state_dir)
         self._queue: ReconcileQueue[UUID] = ReconcileQueue(self._reconcile)
@@ -193,12 +195,15 @@ class Agent:
         self._queue.add(verdict.pool_id)
 
     def _retarget(self) -> None:
-        """Probe the members of the pools that this host directs."""
+        """Probe the members of the pools that this host directs; those that are off are dead."""
         with self._lock:
-            found = targets(
-                self._settings.host, self._pools.views().values(), self._ports, self._inventory
-            )
+            views = self._pools.views().values()
+            found = targets(self._settings.host, views, self._ports, self._inventory)
+            off = switched_off(self._settings.host, views)
         self._prober.set_targets(found)
+        for member_id in off - self._off:
+            self._reporter.health(member_id, Health.OFFLINE, "its server is switched off")
+        self._off = off
         self._pools.set_down(self._prober.down())
 
     def _watch_inventory(self, stopping: threading.Event) -> None:

@@ -18,10 +18,10 @@ def targets(
     """The running members of monitored pools that ``host`` directs, by member."""
     addresses = {uplink.network: uplink.addresses for uplink in inventory.uplinks()}
     found: dict[UUID, Target] = {}
-    for view in views:
+    for view in _monitored(host, views):
         link = ports.uplink_of(view.network.number)
         monitor = view.pool.monitor
-        if view.removing or monitor is None or link is None or host not in view.pool.directors:
+        if monitor is None or link is None:
             continue
         for m in view.members:
             if m.removing or m.placement is None or not m.placement.running:
@@ -38,6 +38,24 @@ def targets(
                 address=view.pool.address,
             )
     return found
+
+
+def switched_off(host: str, views: Iterable[PoolView]) -> frozenset[UUID]:
+    """The members of those pools that cannot be probed because their servers are off."""
+    return frozenset(
+        m.member.id
+        for view in _monitored(host, views)
+        for m in view.members
+        if not m.removing and (m.placement is None or not m.placement.running)
+    )
+
+
+def _monitored(host: str, views: Iterable[PoolView]) -> list[PoolView]:
+    return [
+        view
+        for view in views
+        if not view.removing and view.pool.monitor and host in view.pool.directors
+    ]
 
 
 def _first_tcp_port(pool: Pool) -> int:
