@@ -13,6 +13,7 @@ import pytest
 
 from cloudlb.lab.errors import AlreadyRunningError, DeadlineError, LabError
 from cloudlb.lab.lab import Lab
+from cloudlb.lab.network import PINS
 from cloudlb.lab.process import in_network_namespace, wait_for, wait_gone
 from cloudlb.lab.teardown import namespace_pins
 from cloudlb.lab.topology import GUESTS, HOSTS
@@ -120,11 +121,14 @@ def remains(lab):
 
 
 def machine_state():
-    """Mounts, links and the files of packages that a lab might touch."""
+    """Mounts, links and the files of packages that a lab might touch.
+
+    Other labs may come and go meanwhile: pins are left to `remains`, which knows whose they are.
+    """
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
     files = [path for root in PRIVATE_DIRECTORIES for path in sorted(Path(root).rglob("*"))]
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
-    return links.stdout, files, sorted(mounts)
+    return links.stdout, files, sorted(path for path in mounts if not path.startswith(str(PINS)))
 
 
 @pytest.mark.parametrize(("name", "address"), ADDRESSES)
