@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What agents report of pools and members: realizations, health, and what is gone by it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, or_, select, update
@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from cloudlb.db import desired, members, pools
 from cloudlb.db.models import MemberRow, PoolRow, QuarantineRow, RealizationRow
-from cloudlb.db.records import MemberRecord, PoolRecord, Quarantine, RealizationRecord
+from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+from cloudlb.model.pool import Pool
 from cloudlb.model.snapshot import HealthReport, Realization, RealizationState
 
 REASON_LENGTH = 1024
@@ -101,28 +102,21 @@ def clear_quarantines(session: Session, host: str, generation: int) -> None:
     )
 
 
-def quarantine(
-    session: Session,
-    pool: PoolRecord,
-    hosts: Collection[str],
-    generations: desired.Bell,
-    now: float,
-) -> list[Quarantine]:
-    """Keep a removed pool's address from other pools, for each host that may still hold it."""
-    kept = []
-    for host in sorted(hosts):
-        address = str(pool.pool.address)
+def quarantine(session: Session, pool: Pool, generations: Mapping[str, int], now: float) -> None:
+    """Keep a removed pool's address from other pools, for each host that may still hold it.
+
+    ``generations``: by host, the first one without the pool.
+    """
+    for host, generation in sorted(generations.items()):
         session.merge(
             QuarantineRow(
-                network_id=str(pool.pool.network_id),
-                address=address,
+                network_id=str(pool.network_id),
+                address=str(pool.address),
                 host=host,
-                generation=generations[host],
+                generation=generation,
                 since=now,
             )
         )
-        kept.append(Quarantine(pool.pool.network_id, address, host, now))
-    return kept
 
 
 def is_gone(record: RealizationRecord) -> bool:

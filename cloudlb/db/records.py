@@ -90,13 +90,3 @@ class RealizationRecord:
     def current(self) -> bool:
         """Whether the host has spoken of what is wanted now."""
         return self.observed_generation >= self.generation
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """An address that a silent host may still answer for."""
-
-    network_id: UUID
-    address: str
-    host: str
-    since: float

@@ -83,5 +83,5 @@ def _finish(session: Session, record: PoolRecord, verdict: Verdict, now: float) 
         return {}
     raised = desired.raise_hosts(session, sorted(verdict.silent))
     bell = {name: generation for name, (generation, _) in raised.items()}
-    facts.quarantine(session, record, verdict.silent, bell, now)
+    facts.quarantine(session, record.pool, bell, now)
     return bell

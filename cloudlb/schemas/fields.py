@@ -11,8 +11,6 @@ from typing import Any
 
 Schema = dict[str, Any]
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
 _PRINTABLE = r"^[^\x00-\x1f\x7f\ud800-\udfff]*$(?!\n)"
 _TEXT = r"^[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]*$"
 

@@ -22,7 +22,7 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("db") / "synced.sqlite"
     sessions = session.connect(f"sqlite:///{path}")
     schema.sync(sessions)
-    sessions.engine.dispose()
+    sessions.close()
     return path
 
 
@@ -53,7 +53,7 @@ def control(database: str, conf: cfg.ConfigOpts) -> Iterator[Control]:
     conductor = Conductor(sessions, rung.append, clock, conf.host_down_time)
     holder.append(Control(app, conductor, clock, rung))
     yield holder[0]
-    sessions.engine.dispose()
+    sessions.close()
 
 
 @pytest.fixture
