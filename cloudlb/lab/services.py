@@ -30,7 +30,12 @@ def config_path(host_state: Path) -> Path:
 def configuration(spec: HostSpec) -> str:
     """Text of a host's configuration file."""
     sections: dict[str, dict[str, str]] = {
-        "DEFAULT": {"transport_url": broker.URL, "host": spec.name, "debug": "true"},
+        "DEFAULT": {
+            "transport_url": broker.URL,
+            "host": spec.name,
+            "host_down_time": "8",
+            "debug": "true",
+        },
     }
     if spec.role is Role.CONTROL:
         sections["database"] = {"connection": f"sqlite:///{STATE_DIRECTORY}/cloudlb.sqlite"}
@@ -41,6 +46,7 @@ def configuration(spec: HostSpec) -> str:
             "roles": spec.role.value,
             "state_dir": STATE_DIRECTORY,
             "bpffs": "/sys/fs/bpf/cloudlb",
+            "report_interval": "2",
             "libvirt_uri": URI if spec.role is Role.COMPUTE else "",
         }
     return "\n".join(
