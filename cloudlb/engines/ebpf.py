@@ -7,7 +7,7 @@ atomic exchange), then services, then the address. Removal goes the other way.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from pathlib import Path
 from uuid import UUID
 
@@ -239,9 +239,14 @@ class EbpfEngine(Engine):
         }
         for key in wanted - state.services:
             self._maps.services[key] = Number(state.number)
-        for key in state.services - wanted:
-            del self._maps.services[key]
+        self._close_services(state, state.services - wanted)
         state.services = wanted
+
+    def _close_services(self, state: PoolState, keys: Set[ServiceKey]) -> None:
+        """Another pool may have taken the address already."""
+        for key in keys:
+            if self._maps.services.get(key) == Number(state.number):
+                del self._maps.services[key]
 
     def _write_vip(self, state: PoolState, plane: Plane) -> None:
         flags = VipFlag(0)
@@ -259,8 +264,7 @@ class EbpfEngine(Engine):
             return
         if self._maps.vips.get(state.vip) == Vip(state.number, state.flags):
             del self._maps.vips[state.vip]
-        for key in state.services:
-            del self._maps.services[key]
+        self._close_services(state, state.services)
         for number in list(state.members):
             self._free_member(state, number)
         del self._maps.pools[Number(state.number)]
