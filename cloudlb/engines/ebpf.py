@@ -210,18 +210,18 @@ class EbpfEngine(Engine):
                 number = self._mirror.member_numbers.take()
                 self._maps.traffic.clear(number)
                 self._maps.connections[Number(number)] = Connections(0, 0, 0)
-            if state.members.get(number) != record:
+            old = state.members.get(number)
+            if old != record:
                 self._maps.members[Number(number)] = record
                 state.members[number] = record
+                if old and not _same_guest(old, record):
+                    self._undeliver(state, number)
         return [n for n, record in state.members.items() if UUID(bytes=record.id) not in wanted]
 
     def _free_member(self, state: PoolState, number: int) -> None:
         """Connections to it are forgotten by the next sweep, before its number is given anew."""
         del state.members[number]
-        for port in self._ports.values():
-            key = DeliveryKey(port.index, state.record.address)
-            if self._maps.deliveries.get(key) == Number(number):
-                del self._maps.deliveries[key]
+        self._undeliver(state, number)
         self._maps.members[Number(number)] = MemberRecord(
             bytes(16), 0, 0, 0, bytes(6), MemberState.FREE, 0
         )
@@ -281,6 +281,13 @@ class EbpfEngine(Engine):
                 if self._maps.deliveries.get(key) != Number(number):
                     self._maps.deliveries[key] = Number(number)
 
+    def _undeliver(self, state: PoolState, number: int) -> None:
+        """Also at taps that an earlier process attached."""
+        for index in self.ports():
+            key = DeliveryKey(index, state.record.address)
+            if self._maps.deliveries.get(key) == Number(number):
+                del self._maps.deliveries[key]
+
     def _put(self, index: int, direction: Direction, program: str) -> None:
         mark = self._mark(program)
         if self._filters.attached(index, direction) != mark:
@@ -302,6 +309,11 @@ class EbpfEngine(Engine):
             packets_out=traffic.packets_out,
             bytes_out=traffic.bytes_out,
         )
+
+
+def _same_guest(old: MemberRecord, new: MemberRecord) -> bool:
+    was, is_one = old.role & MemberRole.GUEST, new.role & MemberRole.GUEST
+    return old.mac == new.mac and bool(is_one or not was)
 
 
 def _records(state: PoolState, plane: Plane) -> dict[UUID, MemberRecord]:
