@@ -48,6 +48,19 @@ class Bench:
         for plane in planes:
             self.engine.apply(plane.pool_id, plane)
 
+    def forget_guest(self) -> None:
+        """Attach the tap anew: nothing is known of the guest behind it."""
+        self.engine.detach(self.tap)
+        for key, _ in list(self.maps.learned.items()):
+            del self.maps.learned[key]
+        self.engine.attach(HostPort(self.tap, PortKind.TAP, NETWORK, TAP_MAC))
+
+    def clear(self) -> None:
+        """Remove all pools and what is known of the guest."""
+        for pool_id in self.engine.observe():
+            self.engine.apply(pool_id, None)
+        self.forget_guest()
+
     def direct(self, frame: bytes) -> int | None:
         """The number of the member that the director sends a frame to, None for no member."""
         result, out = self.run("director", frame, self.uplink)
