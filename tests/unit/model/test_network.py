@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which addresses of a network pools may claim."""
+
+from ipaddress import ip_address, ip_network
+from uuid import UUID
+
+import pytest
+
+from cloudlb.model.network import Network
+
+
+def network(prefixes: list[str], vip_range: list[str]) -> Network:
+    return Network(
+        UUID(int=1),
+        "project",
+        "net",
+        7,
+        tuple(map(ip_network, prefixes)),
+        tuple(map(ip_network, vip_range)),
+    )
+
+
+NET = network(["192.0.2.0/24", "2001:db8::/64"], ["192.0.2.0/29", "2001:db8::/126"])
+
+
+@pytest.mark.parametrize(
+    ("address", "offered"),
+    [
+        ("192.0.2.1", True),
+        ("192.0.2.7", True),
+        ("192.0.2.0", False),
+        ("192.0.2.8", False),
+        ("2001:db8::1", True),
+        ("2001:db8::3", True),
+        ("2001:db8::", False),
+        ("2001:db8::4", False),
+        ("198.51.100.1", False),
+    ],
+)
+def test_addresses_of_the_range_are_offered(address: str, offered: bool) -> None:
+    assert NET.offers(ip_address(address)) is offered
+
+
+def test_the_broadcast_address_is_not_offered() -> None:
+    whole = network(["192.0.2.0/24"], ["192.0.2.0/24"])
+    assert not whole.offers(ip_address("192.0.2.255"))
+
+
+def test_the_last_address_of_an_ipv6_prefix_is_offered() -> None:
+    whole = network(["2001:db8::/120"], ["2001:db8::/120"])
+    assert whole.offers(ip_address("2001:db8::ff"))
+
+
+@pytest.mark.parametrize("prefix", ["192.0.2.4/31", "192.0.2.4/32", "2001:db8::4/127"])
+def test_every_address_of_a_point_to_point_prefix_is_offered(prefix: str) -> None:
+    tiny = network([prefix], [prefix])
+    assert all(tiny.offers(address) for address in ip_network(prefix))
+
+
+def test_candidates_are_what_is_offered_lowest_first() -> None:
+    assert [str(a) for a in NET.candidates(4)] == [f"192.0.2.{n}" for n in range(1, 8)]
+    assert [str(a) for a in NET.candidates(6)] == [f"2001:db8::{n}" for n in (1, 2, 3)]
+
+
+def test_a_network_without_a_range_offers_nothing() -> None:
+    none = network(["192.0.2.0/24"], [])
+    assert not none.offers(ip_address("192.0.2.9"))
+    assert list(none.candidates(4)) == []
