@@ -11,6 +11,7 @@ import pytest
 from cloudlb.lab.errors import MissingProgramError
 from cloudlb.lab.lab import Lab, check_machine
 from cloudlb.lab.record import STATE_ROOT
+from tests.lab.control import Cloud
 
 _NAME_OF_A_RUN = re.compile(r"[a-z]+(\d+)")
 
@@ -43,3 +44,11 @@ def lab(clean_machine: None, lab_cache: Path) -> Iterator[Lab]:
     lab.up()
     yield lab
     lab.down()
+
+
+@pytest.fixture
+def cloud(lab: Lab) -> Iterator[Cloud]:
+    """The lab's API; pools made through it are removed afterwards."""
+    cloud = Cloud(lab)
+    yield cloud
+    cloud.clean()

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's API, guests' addresses and the client's view, in the words of tests."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cloudlb.lab.lab import Lab
+from cloudlb.lab.topology import (
+    LAN,
+    LAN_NETWORK4,
+    LAN_NETWORK6,
+    VIP_RANGE4,
+    VIP_RANGE6,
+)
+
+PORTS = [
+    {"protocol": "tcp", "port": 80},
+    {"protocol": "tcp", "port": 7},
+    {"protocol": "udp", "port": 7},
+]
+TCP_MONITOR = {"type": "tcp", "interval": 1, "timeout": 1, "rise": 2, "fall": 3}
+_SNIFFER = Path(__file__).with_name("sniff.py")
+
+
+def wait_until(what: str, holds: Callable[[], Any], seconds: float = 20) -> Any:
+    """The first true value of ``holds()``; fails naming what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"
+        time.sleep(0.1)
+    return value
+
+
+class Cloud:
+    """A lab seen through its API; ``pool`` makes pools that ``clean`` removes."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._pools: list[str] = []
+        self._held: list[tuple[str, str]] = []
+        self.network = self._network()
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Status and body of an answer of the API, by curl on the control host."""
+        command = ["curl", "-s", "-m", "40", "-X", method, "-w", "\n%{http_code}"]
+        if body is not None:
+            command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
+        done = self.lab.host("control").run([*command, f"http://127.0.0.1:9890/v1{path}"])
+        text, _, status = done.stdout.rpartition("\n")
+        return int(status), json.loads(text) if text else None
+
+    def ok(self, method: str, path: str, body: Any = None) -> Any:
+        """The body of an answer that must be a success."""
+        status, answer = self.request(method, path, body)
+        assert status < 300, answer
+        return answer
+
+    def pool(self, members: list[str], version: int = 4, **fields: Any) -> dict[str, Any]:
+        """A realized pool whose guests hold its address."""
+        spec = {
+            "network_id": self.network,
+            "name": f"p{len(self._pools)}",
+            "ip_version": version,
+            "ports": PORTS,
+            "members": [{"server": name} for name in members],
+        }
+        answer = self.ok("POST", "/pools?wait=20", {"pool": spec | fields})["pool"]
+        self._pools.append(answer["id"])
+        assert answer["status"]["realized"]["state"] == "yes", answer["status"]
+        for name in members:
+            self.hold(name, answer["address"])
+        return answer  # type: ignore[no-any-return]
+
+    def show(self, pool: dict[str, Any]) -> dict[str, Any]:
+        """A pool as it is now."""
+        return self.ok("GET", f"/pools/{pool['id']}")["pool"]  # type: ignore[no-any-return]
+
+    def members(self, pool: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """A pool's members by their servers' names."""
+        return {m["server_name"]: m for m in self.show(pool)["members"]}
+
+    def change(self, pool: dict[str, Any], method: str, path: str, body: Any = None) -> Any:
+        """A write below a pool, realized."""
+        answer = self.ok(method, f"/pools/{pool['id']}{path}", body)
+        wait_until("the change is realized", lambda: self.realized(pool))
+        return answer
+
+    def realized(self, pool: dict[str, Any]) -> bool:
+        """Whether every host has the pool's current generation."""
+        return bool(self.show(pool)["status"]["realized"]["state"] == "yes")
+
+    def stats(self, pool: dict[str, Any]) -> dict[str, Any]:
+        """Counters of a pool."""
+        return self.ok("GET", f"/pools/{pool['id']}/stats")  # type: ignore[no-any-return]
+
+    def hold(self, guest: str, address: str, device: str = "eth0") -> None:
+        """Give a guest a pool's address, as its owner would."""
+        length = 128 if ":" in address else 32
+        self.lab.guest(guest).run(
+            ["ip", "address", "replace", f"{address}/{length}", "dev", device]
+        )
+        self._held.append((guest, f"{address}/{length}"))
+        shown = ["ip", "address", "show", "dev", device]
+        wait_until(
+            f"{address} in {guest} is not tentative",
+            lambda: "tentative" not in self.lab.guest(guest).run(shown).stdout,
+        )
+
+    def clean(self) -> None:
+        """Remove all pools of this object, and their addresses from the guests."""
+        for pool in self._pools:
+            self.request("DELETE", f"/pools/{pool}")
+        for guest, address in dict.fromkeys(self._held):
+            if self.lab.guest(guest).host is not None:
+                self.lab.guest(guest).run(
+                    ["ip", "address", "del", address, "dev", "eth0"], check=False
+                )
+        for pool in self._pools:
+            wait_until(
+                f"pool {pool} is gone",
+                lambda pool=pool: self.request("GET", f"/pools/{pool}")[0] == 404,
+            )
+
+    def _network(self) -> str:
+        found = self.ok("GET", f"/networks?name={LAN}")["networks"]
+        if found:
+            return str(found[0]["id"])
+        spec = {
+            "name": LAN,
+            "prefixes": [str(LAN_NETWORK4), str(LAN_NETWORK6)],
+            "vip_range": [str(VIP_RANGE4), str(VIP_RANGE6)],
+        }
+        return str(self.ok("POST", "/networks", {"network": spec})["network"]["id"])
+
+
+def url(pool: dict[str, Any]) -> str:
+    """Where a pool serves HTTP."""
+    address = pool["address"]
+    return f"http://[{address}]/" if ":" in address else f"http://{address}/"
+
+
+def get(lab: Lab, pool: dict[str, Any], source: str = "") -> str:
+    """The server that answers one request of the client; empty when none does."""
+    command = ["curl", "-s", "-m", "5", "-D", "-", "-o", "/dev/null"]
+    if source:
+        command += ["--interface", source]
+    done = lab.host("client").run([*command, url(pool)], check=False)
+    lines = [line for line in done.stdout.splitlines() if line.lower().startswith("x-server:")]
+    return lines[0].split(":")[1].strip() if lines else ""
+
+
+def ask_udp(lab: Lab, pool: dict[str, Any], count: int) -> list[str]:
+    """The servers that answer datagrams from ``count`` different ports."""
+    program = (
+        "import socket,sys\n"
+        "f=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+        "for i in range(int(sys.argv[2])):\n"
+        "    s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(5); s.connect((sys.argv[1],7))\n"
+        "    s.send(b'x%d'%i); print(s.recv(99).decode().split()[0])\n"
+    )
+    done = lab.host("client").run([sys.executable, "-c", program, pool["address"], str(count)])
+    return done.stdout.split()
+
+
+class Sniffer:
+    """Who says on the client's link that it has an address, while the block runs.
+
+    ``claims`` are (Ethernet source, what was said) of ARP and neighbour discovery.
+    """
+
+    def __init__(self, lab: Lab, address: str) -> None:
+        self.claims: set[tuple[str, str]] = set()
+        self._process = lab.host("client").popen(
+            [sys.executable, str(_SNIFFER), "eth0", address], stdin=subprocess.PIPE
+        )
+
+    def __enter__(self) -> "Sniffer":
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"listening\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        out, _ = self._process.communicate(timeout=20)
+        self.claims = {tuple(claim) for claim in json.loads(out)}

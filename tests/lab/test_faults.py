@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traffic goes on while parts die, come back, and pools change."""
+
+import random
+import time
+from typing import Any
+
+import pytest
+
+from cloudlb.lab.lab import Lab
+from cloudlb.lab.traffic import Load
+from tests.lab.control import Cloud, get, url, wait_until
+
+ALL = ["vm1", "vm2", "vm3", "vm4"]
+
+
+def _restart(lab: Lab, host: str, name: str) -> None:
+    lab.host(host).service(name).start()
+
+
+@pytest.mark.requirement("L18")
+@pytest.mark.parametrize("host", ["director", "compute1"])
+def test_no_request_fails_while_an_agent_is_killed_and_started(
+    lab: Lab, cloud: Cloud, host: str
+) -> None:
+    pool = cloud.pool(ALL)
+    agent = lab.host(host).service("agent")
+    with Load.requests(lab, url(pool)) as load, Load.flows(lab, pool["address"], 20) as flows:
+        time.sleep(1)
+        agent.kill()
+        time.sleep(1)
+        agent.start()
+        wait_until("the agent speaks again", lambda: _is_fresh(cloud, host))
+    assert (load.result["failed"], flows.result["broken"]) == (0, 0), load.result
+    assert set(load.result["servers"]) == set(ALL)
+
+
+def _is_fresh(cloud: Cloud, host: str) -> bool:
+    found = cloud.ok("GET", f"/hosts/{host}")["host"]
+    return bool(found["alive"]) and found["generation"] == found["observed_generation"]
+
+
+@pytest.mark.requirement("L18")
+def test_an_agent_that_starts_without_a_conductor_keeps_what_is_there(
+    lab: Lab, cloud: Cloud
+) -> None:
+    pool = cloud.pool(ALL)
+    conductor, agent = (
+        lab.host("control").service("conductor"),
+        lab.host("director").service("agent"),
+    )
+    conductor.kill()
+    try:
+        with Load.requests(lab, url(pool)) as load:
+            agent.kill()
+            agent.start()
+            time.sleep(4)
+    finally:
+        conductor.start()
+    assert load.result["failed"] == 0, load.result
+    assert Load.count(lab, url(pool), 8)["order"].count("vm1") == 2
+
+
+@pytest.mark.requirement("L18")
+def test_what_became_stale_while_an_agent_was_dead_is_removed(lab: Lab, cloud: Cloud) -> None:
+    kept, removed = cloud.pool(["vm1"]), cloud.pool(["vm1"])
+    agent = lab.host("director").service("agent")
+    agent.kill()
+    try:
+        status, _ = cloud.request("DELETE", f"/pools/{removed['id']}")
+        assert status == 202
+        assert cloud.show(removed)["removing"]
+        assert get(lab, removed) == "vm1", "without an agent the data plane goes on"
+    finally:
+        agent.start()
+    wait_until(
+        "the pool is gone", lambda: cloud.request("GET", f"/pools/{removed['id']}")[0] == 404
+    )
+    lab.host("client").run(["ip", "neigh", "flush", "all"])
+    ping = ["ping", "-c", "1", "-W", "2", removed["address"]]
+    lab.guest("vm1").run(["ip", "address", "del", f"{removed['address']}/32", "dev", "eth0"])
+    assert lab.host("client").run(ping, check=False).returncode != 0
+    assert get(lab, kept) == "vm1"
+
+
+@pytest.mark.requirement("L9")
+@pytest.mark.parametrize("scheduler", ["round_robin", "source_hash"])
+def test_random_changes_of_a_pool_break_no_connection(
+    lab: Lab, cloud: Cloud, scheduler: str
+) -> None:
+    rng = random.Random(scheduler)
+    pool = cloud.pool(ALL, scheduler=scheduler)
+    present = dict.fromkeys(ALL)
+    with Load.flows(lab, pool["address"], 60, interval=0.2) as load:
+        for _ in range(25):
+            _change_something(cloud, pool, present, rng)
+    assert load.result["broken"] == 0, load.result
+    assert load.result["exchanges"] > 60
+
+
+def _change_something(
+    cloud: Cloud, pool: dict[str, Any], present: dict[str, None], rng: random.Random
+) -> None:
+    """Add, remove, re-weight or close a member, without waiting for the hosts."""
+    members = f"/pools/{pool['id']}/members"
+    name = rng.choice(ALL)
+    if name not in present:
+        answer = cloud.request("POST", members, {"member": {"server": name}})
+        if answer[0] < 300:
+            present[name] = None
+        return
+    member = next(
+        m for m in cloud.show(pool)["members"] if m["server_name"] == name and not m["removing"]
+    )
+    change = rng.choice(["remove", "weight", "close"])
+    if change == "remove":
+        cloud.ok("DELETE", f"{members}/{member['id']}")
+        del present[name]
+    else:
+        fields = (
+            {"weight": rng.choice([0, 1, 5])}
+            if change == "weight"
+            else {"admin_state_up": not member["admin_state_up"]}
+        )
+        cloud.ok("PATCH", f"{members}/{member['id']}", {"member": fields})
+
+
+@pytest.mark.requirement("L9")
+def test_a_removed_member_drains_and_is_then_forgotten(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm3"])
+    member = cloud.members(pool)["vm1"]
+    with Load.flows(lab, pool["address"], 4) as load:
+        cloud.ok("DELETE", f"/pools/{pool['id']}/members/{member['id']}")
+        wait_until("new requests go elsewhere", lambda: get(lab, pool) == "vm3")
+        assert Load.count(lab, url(pool), 6)["servers"] == {"vm3": 6}
+        time.sleep(3)
+        assert cloud.members(pool)["vm1"]["removing"]
+    assert load.result["broken"] == 0
+    assert load.result["servers"] == {"vm1": 2, "vm3": 2}
+
+
+@pytest.mark.requirement("L9")
+def test_a_drain_ends_at_its_deadline(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm3"], drain_timeout=2)
+    member = cloud.members(pool)["vm1"]
+    with Load.flows(lab, pool["address"], 4) as load:
+        cloud.ok("DELETE", f"/pools/{pool['id']}/members/{member['id']}")
+        wait_until("the member is forgotten", lambda: "vm1" not in cloud.members(pool))
+        time.sleep(1)
+    assert set(load.result["broken_on"]) <= {"vm1"}
+
+
+@pytest.mark.requirement("L17")
+def test_replacing_all_members_again_and_again_drops_no_request(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(ALL)
+    sets = [["vm1", "vm2"], ["vm3", "vm4"], ["vm2", "vm3"], ALL]
+    with Load.requests(lab, url(pool), at_once=4) as load:
+        for turn in range(12):
+            members = [{"server": name} for name in sets[turn % len(sets)]]
+            cloud.ok("PUT", f"/pools/{pool['id']}/members?wait=20", {"members": members})
+    assert load.result["failed"] == 0, load.result
+    assert set(load.result["servers"]) == set(ALL)
+
+
+@pytest.mark.requirement("L17")
+def test_many_changes_at_once_end_in_the_last_one(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm2"])
+    member = cloud.members(pool)["vm1"]
+    path = f"/pools/{pool['id']}/members/{member['id']}"
+    for weight in [*range(1, 30), 0]:
+        cloud.ok("PATCH", path, {"member": {"weight": weight}})
+    wait_until("the last change is realized", lambda: cloud.realized(pool))
+    assert Load.count(lab, url(pool), 6)["servers"] == {"vm2": 6}
+
+
+def test_a_dead_host_holds_no_deletion_but_its_address(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm3"])
+    agent = lab.host("compute2").service("agent")
+    agent.kill()
+    try:
+        cloud.ok("DELETE", f"/pools/{pool['id']}")
+        wait_until(
+            "the pool is gone without compute2",
+            lambda: cloud.request("GET", f"/pools/{pool['id']}")[0] == 404,
+            seconds=30,
+        )
+        status, answer = cloud.request(
+            "POST",
+            "/pools",
+            {
+                "pool": {
+                    "network_id": cloud.network,
+                    "name": "again",
+                    "address": pool["address"],
+                    "ports": [{"protocol": "tcp", "port": 80}],
+                }
+            },
+        )
+        assert status == 409, answer
+        assert "compute2" in answer["faultstring"]
+    finally:
+        agent.start()
+    wait_until("compute2 is back", lambda: _is_fresh(cloud, "compute2"))
+    again = cloud.pool(["vm3"], address=pool["address"])
+    assert get(lab, again) == "vm3"
+
+
+def test_the_bus_and_the_api_may_restart(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm2"])
+    api = lab.host("control").service("api")
+    with Load.requests(lab, url(pool)) as load:
+        api.kill()
+        api.start()
+        wait_until("the API answers", lambda: _answers(cloud))
+        member = cloud.members(pool)["vm1"]
+        path = f"/members/{member['id']}"
+        cloud.change(pool, "PATCH", path, {"member": {"weight": 0}})
+    assert load.result["failed"] == 0
+    assert Load.count(lab, url(pool), 4)["servers"] == {"vm2": 4}
+
+
+def _answers(cloud: Cloud) -> bool:
+    try:
+        return cloud.request("GET", "/pools")[0] == 200
+    except Exception:
+        return False

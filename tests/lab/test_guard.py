@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Guests hold the address with their kernel's defaults, and only the director is heard."""
+
+import pytest
+
+from cloudlb.lab.hypervisor import virsh
+from cloudlb.lab.lab import Lab
+from tests.lab.control import Cloud, Sniffer, get, wait_until
+
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
+
+
+def _forget_neighbours(lab: Lab) -> None:
+    lab.host("client").run(["ip", "neigh", "flush", "all"])
+    for guest in lab.guests:
+        guest.run(["ip", "neigh", "flush", "dev", "eth0"], check=False)
+
+
+@FAMILIES
+@pytest.mark.requirement("A15")
+@pytest.mark.requirement("L15")
+def test_only_the_director_binds_the_address_even_with_cold_caches(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = cloud.pool(["vm1", "vm2", "vm3", "vm4"], version)
+    with Sniffer(lab, pool["address"]) as sniffer:
+        for _ in range(4):
+            _forget_neighbours(lab)
+            assert [get(lab, pool) for _ in range(4)] == ["vm1", "vm2", "vm3", "vm4"]
+    assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}
+
+
+@pytest.mark.requirement("A15")
+def test_duplicate_address_detection_of_every_member_ends_well(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm2", "vm3", "vm4"], 6)
+
+    def states() -> str:
+        return "".join(
+            g.run(["ip", "-6", "address", "show", "dev", "eth0"]).stdout for g in lab.guests
+        )
+
+    wait_until("no address is tentative", lambda: "tentative" not in states())
+    assert states().count(f"{pool['address']}/128") == 4
+    assert "dadfailed" not in states()
+
+
+@pytest.mark.requirement("A15")
+def test_a_guest_that_announces_the_address_is_not_heard(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm3"])
+    assert get(lab, pool)
+    with Sniffer(lab, pool["address"]) as sniffer:
+        for option in ("-U", "-A"):  # gratuitous request, gratuitous reply
+            lab.guest("vm3").run(
+                [
+                    "arping",
+                    option,
+                    "-c",
+                    "3",
+                    "-I",
+                    "eth0",
+                    "-s",
+                    pool["address"],
+                    pool["address"],
+                ],
+                check=False,
+            )
+        for _ in range(4):
+            assert get(lab, pool)
+    assert lab.guest("vm3").spec.mac not in {mac for mac, _ in sniffer.claims}
+    neighbours = lab.host("client").run(["ip", "neigh", "show", pool["address"]]).stdout
+    assert lab.host("director").spec.lan_mac in neighbours
+
+
+@FAMILIES
+@pytest.mark.requirement("A15")
+def test_the_guests_own_address_is_unaffected(lab: Lab, cloud: Cloud, version: int) -> None:
+    cloud.pool(["vm1", "vm3"], version)
+    lab.host("client").run(["ip", "neigh", "flush", "all"])
+    spec = lab.guest("vm1").spec
+    lab.host("client").run(
+        ["ping", "-c", "2", "-i", "0.2", str(spec.ipv4 if version == 4 else spec.ipv6)]
+    )
+
+
+@pytest.mark.requirement("A15")
+@pytest.mark.requirement("L15")
+def test_a_restored_guest_is_guarded_before_its_first_frame(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm3", "vm4"])
+    compute = lab.host("compute2")
+    saved = "/var/lib/libvirt/guarded"
+    flood = lab.host("client").popen(
+        ["busybox", "arping", "-q", "-I", "eth0", "-w", "60", "-b", pool["address"]]
+    )
+    try:
+        with Sniffer(lab, pool["address"]) as sniffer:
+            virsh(compute, "save", "vm4", saved)
+            virsh(compute, "restore", saved)
+            lab.guest("vm4").wait_ready()
+            wait_until("vm4 serves again", lambda: get(lab, pool) == "vm4")
+    finally:
+        flood.kill()
+        flood.wait()
+        compute.run(["rm", "-f", saved])
+    assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}
+
+
+def test_the_guard_goes_with_the_pool(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1"])
+    cloud.clean()
+    cloud.hold("vm1", pool["address"])
+    lab.host("client").run(["ip", "neigh", "flush", "all"])
+    lab.host("client").run(["ping", "-c", "1", "-W", "3", pool["address"]])
