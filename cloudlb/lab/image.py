@@ -19,7 +19,15 @@ DEFAULT_CACHE = Path("/var/cache/cloudlb-lab")
 GUEST_SOURCES = Path(__file__).parent / "guest"
 BUSYBOX = Path("/bin/busybox")
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-CONTENTS = ("accelerator.json", "build-*", "capabilities", "initramfs-*", "kernel", "saved")
+CONTENTS = (
+    "accelerator.json",
+    "build-*",
+    "capabilities",
+    "initramfs-*",
+    "kernel",
+    "linux-image-*.deb",
+    "saved",
+)
 """Patterns of everything in a cache."""
 MODULES = (
     "drivers/virtio/virtio_ring",
@@ -73,6 +81,11 @@ class Cache:
         files = [kernel / "vmlinuz", initramfs]
         return Image(files[0], files[1], _digest(path.read_bytes() for path in files))
 
+    def kernel_package(self) -> Path:
+        """Return the kernel's Debian package, with all its modules; fetch it when needed."""
+        with self.locked():
+            return self._kernel_package()
+
     def saved(self, guest: str, digest: str) -> Path:
         """Path of a guest's saved image, which need not exist."""
         return self.path / "saved" / f"{guest}-{digest[:16]}"
@@ -90,19 +103,20 @@ class Cache:
         with tempfile.TemporaryDirectory(prefix="build-", dir=self.path) as directory:
             yield Path(directory)
 
-    def _fetch_kernel(self, kernel: Path) -> None:
+    def _kernel_package(self) -> Path:
+        for package in self.path.glob("linux-image-*.deb"):
+            return package
         with self._workshop() as work:
-            package = _kernel_package()
-            _run(["apt-get", "-o", "APT::Sandbox::User=root", "download", package], work)
-            _run(["dpkg", "-x", str(next(work.glob("*.deb"))), "unpacked"], work)
-            unpacked = work / "unpacked"
+            name = _newest_kernel()
+            _run(["apt-get", "-o", "APT::Sandbox::User=root", "download", name], work)
+            package = next(work.glob("*.deb"))
+            return package.rename(self.path / package.name)
+
+    def _fetch_kernel(self, kernel: Path) -> None:
+        package = self._kernel_package()
+        with self._workshop() as work:
             new = work / "kernel"
-            (new / "modules").mkdir(parents=True)
-            shutil.copy(next((unpacked / "boot").glob("vmlinuz-*")), new / "vmlinuz")
-            tree = next((unpacked / "lib/modules").iterdir()) / "kernel"
-            for module in MODULES:
-                shutil.copy(tree / f"{module}.ko", new / "modules")
-            (new / "package").write_text(f"{package}\n")
+            unpack_kernel(package, new, MODULES)
             new.rename(kernel)
 
     def _initramfs(self, kernel: Path) -> Path:
@@ -113,7 +127,7 @@ class Cache:
         if not initramfs.exists():
             with self._workshop() as work:
                 _fill_root(work / "root", kernel)
-                _pack(work / "root", work / "initramfs")
+                pack_initramfs(work / "root", work / "initramfs")
                 for old in self.path.glob("initramfs-*"):
                     old.unlink()
                 (work / "initramfs").rename(initramfs)
@@ -127,7 +141,18 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _kernel_package() -> str:
+def unpack_kernel(package: Path, target: Path, modules: Iterable[str]) -> None:
+    """Fill a new directory: the kernel as `vmlinuz`, those of its modules in `modules`."""
+    (target / "modules").mkdir(parents=True)
+    with tempfile.TemporaryDirectory(dir=target) as unpacked:
+        _run(["dpkg", "-x", str(package), unpacked], target)
+        shutil.copy(next(Path(unpacked, "boot").glob("vmlinuz-*")), target / "vmlinuz")
+        tree = next(Path(unpacked, "lib/modules").iterdir()) / "kernel"
+        for module in modules:
+            shutil.copy(tree / f"{module}.ko", target / "modules")
+
+
+def _newest_kernel() -> str:
     done = subprocess.run(
         ["apt-cache", "depends", "--important", KERNEL_PACKAGE],
         check=False,
@@ -153,7 +178,8 @@ def _fill_root(root: Path, kernel: Path) -> None:
     _run(["gcc", "-O2", "-Wall", "-static", "-o", str(root / "bin/responder"), source], root)
 
 
-def _pack(root: Path, target: Path) -> None:
+def pack_initramfs(root: Path, target: Path) -> None:
+    """Write a directory as an initramfs; the same files give the same octets."""
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
     with target.open("wb") as output:
         subprocess.run(
