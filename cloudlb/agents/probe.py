@@ -119,7 +119,10 @@ class Prober:
         replies: list[Reply] = []
         for key, _ in self._selector.select(wait):
             probe_socket: ProbeSocket = key.data
-            replies += [r for f in probe_socket.receive() if (r := frame.parse_reply(f))]
+            for received in probe_socket.receive():
+                if reply := frame.parse_reply(received):
+                    replies.append(reply)
+                    _hang_up(probe_socket, received, reply)
         return replies
 
     def _until_next(self) -> float:
@@ -182,18 +185,7 @@ class Prober:
         del self._waiting[reply.token]
         if reply.answer is Answer.REFUSED:
             return self._after(target, False, f"refuses connections to port {target.port}")
-        if reply.answer is Answer.ACCEPTED:
-            self._hang_up(target, reply.token)
         return self._after(target, True, "answers")
-
-    def _hang_up(self, target: Target, token: int) -> None:
-        """Else the member's backlog would fill with half-open connections."""
-        try:
-            self._socket(target.interface).send(
-                frame.tcp_reset(target.path, self._port, target.port, token)
-            )
-        except OSError as error:
-            LOG.debug("member=%s reset failed: %s", target.member_id, error)
 
     def _after(self, target: Target, answered: bool, reason: str) -> Verdict | None:
         old = self._records.get(target.member_id, ProbeRecord())
@@ -201,6 +193,19 @@ class Prober:
         if new.health is old.health:
             return None
         return Verdict(target.member_id, target.pool_id, new.health, reason)
+
+
+def _hang_up(probe_socket: ProbeSocket, received: bytes, reply: Reply) -> None:
+    """End the connection that was accepted, also for a probe that is long given up.
+
+    Half-open connections would fill the member's backlog, and one that a member holds from
+    before it hung is answered in place of every later probe from the same port.
+    """
+    if reply.answer is Answer.ACCEPTED:
+        try:
+            probe_socket.send(frame.reset_of(received))
+        except OSError as error:
+            LOG.debug("member_mac=%s reset failed: %s", reply.member_mac, error)
 
 
 def _silence(target: Target) -> str:

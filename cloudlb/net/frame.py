@@ -8,6 +8,7 @@ number of an echo request.
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from ipaddress import ip_address
 
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -54,9 +55,21 @@ def tcp_syn(path: Path, source_port: int, port: int, token: int) -> bytes:
     return _tcp(path, source_port, port, token, 0, _SYN)
 
 
-def tcp_reset(path: Path, source_port: int, port: int, token: int) -> bytes:
-    """What ends the half-open connection that `tcp_syn` began."""
-    return _tcp(path, source_port, port, token + 1, 0, _RST)
+def reset_of(accepted: bytes) -> bytes:
+    """What ends the half-open connection that a received SYN-ACK frame belongs to."""
+    version = 4 if accepted[12:14] == _ETHERTYPE[4].to_bytes(2) else 6
+    addresses = slice(26, 34) if version == 4 else slice(22, 54)
+    both = accepted[addresses]
+    half = len(both) // 2
+    path = Path(
+        source_mac=Mac.unpack(accepted[:6]),
+        member_mac=Mac.unpack(accepted[6:12]),
+        source=ip_address(both[half:]),
+        address=ip_address(both[:half]),
+    )
+    segment = accepted[14 + (accepted[14] & 15) * 4 :] if version == 4 else accepted[54:]
+    port, source_port, _, acknowledged = struct.unpack_from("!HHII", segment)
+    return _tcp(path, source_port, port, acknowledged, 0, _RST)
 
 
 def echo_request(path: Path, token: int) -> bytes:
