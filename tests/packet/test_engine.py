@@ -29,7 +29,7 @@ from tests.planes import (
 
 POOL = director(()).pool_id
 kernel = settings(
-    max_examples=10,
+    max_examples=8,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # looking at the kernel is slow
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -8,9 +8,12 @@ from collections import Counter
 import pytest
 
 from cloudlb.model.network import Address
-from tests.packet.conftest import Bench
+from cloudlb.net.bpf.layout import Number
+from tests.packet.conftest import FLOWS, Bench
 from tests.packet.frames import from_port, tcp, udp
 from tests.planes import VIP4, VIP6, backend, backends, director
+
+SYN = tcp()
 
 
 @pytest.mark.requirement("L4")
@@ -71,6 +74,28 @@ def test_connections_arriving_on_two_cpus_at_once_are_shared_equally(bench: Benc
     counts = Counter(chosen)
     assert set(counts) == {1, 2, 3}
     assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.requirement("L4")
+def test_no_turn_is_lost_or_given_twice_between_two_cpus(bench: Bench) -> None:
+    """With a full flow table each run of the same SYN takes a turn: many in one system call."""
+    bench.apply(director(backends(1, 2, 3)))
+    for n in range(FLOWS):
+        bench.direct(from_port(SYN, n))
+    cpus = sorted(os.sched_getaffinity(0))
+    start = threading.Barrier(2)
+
+    def connect(cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})
+        start.wait()
+        bench.run("director", from_port(SYN, 50000), bench.uplink, repeat=200_000)
+
+    threads = [threading.Thread(target=connect, args=(cpu,)) for cpu in (cpus[0], cpus[-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert bench.maps.tickets[Number(0)].value == FLOWS + 400_000
 
 
 @pytest.mark.requirement("L4")
