@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the responders work with: the database, the doorbell, the agents' ear, the policy."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from cloudlb.db.session import Sessions
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.model.errors import Forbidden
 from cloudlb.rpc.context import RequestContext
+
+LOG = logging.getLogger(__name__)
 
 Bell = Callable[[Mapping[str, int]], None]
 Ask = Callable[[str, str, dict[str, Any]], Any]
@@ -48,7 +51,8 @@ class Environment:
             have = ", ".join(context.roles) or "none"
             raise Forbidden(f"The policy {rule} does not allow this with the roles: {have}.")
 
-    def ring(self, bell: Mapping[str, int]) -> None:
-        """Tell hosts that something is wanted anew."""
+    def ring(self, bell: Mapping[str, int], change: str) -> None:
+        """Tell hosts that something is wanted anew; ``change`` says in the log what."""
         if bell:
+            LOG.info("%s hosts=%s", change, ",".join(sorted(bell)))
             self.bell(bell)

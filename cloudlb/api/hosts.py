@@ -65,7 +65,8 @@ class OneHost:
                 )
             return forget.forget_host(session, name, now)
 
-        self.environment.ring(self.environment.sessions.write(work))
+        bell = self.environment.sessions.write(work)
+        self.environment.ring(bell, f"host={name} change=forgotten")
         return Answer(204)
 
     def _find(self, session: Session, name: str) -> Host:

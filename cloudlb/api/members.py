@@ -167,7 +167,9 @@ def _without_nulls(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write(call: Call, work: Any) -> Written:
     written: Written = call.environment.sessions.write(work)
-    call.environment.ring(written.bell)
+    pool = written.record.pool
+    change = f"pool={pool.id} generation={pool.generation} change=members"
+    call.environment.ring(written.bell, change)
     return written
 
 

@@ -54,7 +54,7 @@ class Networks:
             return record, desired.announce_network(session, network.id, network.name, now)
 
         record, bell = self.environment.sessions.write(work)
-        self.environment.ring(bell)
+        self.environment.ring(bell, f"network={record.network.id} change=created")
         headers = {"Location": call.url(f"/v1/networks/{record.network.id}")}
         return _show(201, record, headers)
 
@@ -112,7 +112,8 @@ class OneNetwork:
             networks.remove(session, key)
             return desired.announce_network(session, key, record.network.name, now)
 
-        self.environment.ring(self.environment.sessions.write(work))
+        bell = self.environment.sessions.write(work)
+        self.environment.ring(bell, f"network={key} change=deleted")
         return Answer(204)
 
     def _locked(self, session: Session, call: Call, key: UUID) -> NetworkRecord:
@@ -143,7 +144,7 @@ class OneNetwork:
             return record, desired.announce_network(session, key, network.name, now)
 
         record, bell = self.environment.sessions.write(work)
-        self.environment.ring(bell)
+        self.environment.ring(bell, f"network={key} change=written")
         return _show(200, record)
 
 

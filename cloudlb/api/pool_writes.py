@@ -77,6 +77,8 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
         capabilities.check_member(call.environment.drivers, pool, member.member, "pool.ports")
     pool = replace(pool, generation=pool.generation + 1)
     record = pools.change(session, old, pool, now)
+    if pool.monitor is None and old.pool.monitor is not None:
+        known = members.forget_health(session, pool_id, known)
     return _announced(session, record, Outcome(tuple(known)), realizations, now)
 
 

@@ -100,7 +100,7 @@ class OnePool:
         written = self.environment.sessions.write(
             lambda session: pool_writes.remove(session, call, key)
         )
-        self.environment.ring(written.bell)
+        self.environment.ring(written.bell, f"pool={key} change=deleted")
         done = waiting.until_pool_gone(call, key)
         return removed(call, done, f"/v1/pools/{key}")
 
@@ -183,7 +183,8 @@ def show(
 def _written(call: Call, written: Written) -> Answer:
     """200 when the hosts have it (or there was nothing to do), else 202."""
     key = written.record.pool.id
-    call.environment.ring(written.bell)
+    change = f"pool={key} generation={written.record.pool.generation} change=written"
+    call.environment.ring(written.bell, change)
     headers = {"Location": call.url(f"/v1/pools/{key}")}
     done = waiting.until_realized(call, key, waiting.goal(written))
     if done:

@@ -45,15 +45,14 @@ class Conductor:
 
     def get_desired(self, host: str, have_generation: int) -> Snapshot | None:
         """The snapshot of ``host``, or None when ``have_generation`` is the current one."""
-
-        def work(session: Session) -> Snapshot | None:
-            row = hosts.meet(session, host, have_generation, self._clock())
-            session.flush()
-            if row.generation == have_generation:
-                return None
-            return desired.snapshot(session, host, row.generation)
-
-        return self._sessions.write(work)
+        now = self._clock()
+        current = self._sessions.write(
+            lambda session: hosts.meet(session, host, have_generation, now).generation
+        )
+        if current == have_generation:
+            return None
+        with self._sessions.read() as session:
+            return desired.snapshot(session, host)
 
     def report(self, host: str, report: Report) -> None:
         """Store what an agent tells, and ring the doorbells of the hosts that it concerns."""

@@ -182,11 +182,11 @@ def forget(session: Session, pool_id: UUID, host: str) -> None:
     )
 
 
-def snapshot(session: Session, host: str, generation: int) -> Snapshot:
+def snapshot(session: Session, host: str) -> Snapshot:
     """All that is wanted of a host.
 
-    Read ``generation`` before: a pool that is newer than the generation says is told again with
-    the next one, but one that is older would stay so.
+    The generation is read first: a pool that is newer than the generation says is told again
+    with the next one, but one that is older would stay so.
     """
     query = (
         select(PoolRow, NetworkRow)
@@ -195,15 +195,17 @@ def snapshot(session: Session, host: str, generation: int) -> Snapshot:
         .where(RealizationRow.host == host)
         .order_by(PoolRow.id)
     )
+    generation, uplinks = session.execute(
+        select(HostRow.generation, HostRow.uplinks).where(HostRow.name == host)
+    ).one()
     found = session.execute(query).all()
     by_pool = members.of_pools(session, [UUID(row.id) for row, _ in found])
     views = (_view(host, row, network, by_pool[UUID(row.id)]) for row, network in found)
-    return Snapshot(host, generation, tuple(views), _mapped_networks(session, host))
+    return Snapshot(host, generation, tuple(views), _mapped_networks(session, uplinks))
 
 
-def _mapped_networks(session: Session, host: str) -> tuple[Network, ...]:
+def _mapped_networks(session: Session, uplinks: list[Any]) -> tuple[Network, ...]:
     """The networks that a host has an interface in."""
-    uplinks = session.scalar(select(HostRow.uplinks).where(HostRow.name == host)) or []
     names = sorted({uplink["network"] for uplink in uplinks})
     if not names:
         return ()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What agents report of pools and members: realizations, health, and what is gone by it."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
@@ -13,6 +14,7 @@ from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
 from cloudlb.model.pool import Pool
 from cloudlb.model.snapshot import HealthReport, Realization, RealizationState
 
+LOG = logging.getLogger(__name__)
 REASON_LENGTH = 1024
 
 
@@ -41,6 +43,14 @@ def _note(row: RealizationRow, word: Realization, now: float) -> None:
     news = row.observed_generation < row.generation <= word.generation
     if news or row.state != word.state.value:
         row.since = now
+        LOG.info(
+            "pool=%s host=%s generation=%d state=%s reason=%r",
+            row.pool_id,
+            row.host,
+            word.generation,
+            word.state.value,
+            word.reason,
+        )
     row.observed_generation = word.generation
     row.state = word.state.value
     row.reason = word.reason[:REASON_LENGTH]

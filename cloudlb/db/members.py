@@ -2,6 +2,7 @@
 """Members in the database."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -137,6 +138,18 @@ def change(session: Session, records: Sequence[MemberRecord]) -> None:
 
 
 _CHANGING = ("server_name", "updated_at", "deleted_at")
+
+
+def forget_health(
+    session: Session, pool_id: UUID, records: Sequence[MemberRecord]
+) -> list[MemberRecord]:
+    """The members of a pool that nobody probes any more."""
+    session.execute(
+        update(MemberRow)
+        .where(MemberRow.pool_id == str(pool_id))
+        .values(health=Health.UNKNOWN.value, health_reason="")
+    )
+    return [replace(record, health=Health.UNKNOWN, health_reason="") for record in records]
 
 
 def remove(session: Session, member_ids: Collection[UUID]) -> None:

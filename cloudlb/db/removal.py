@@ -6,6 +6,7 @@ removed member when every host has applied its removal and none still has connec
 silent host holds nothing up: a pool goes without it, and its address stays in quarantine.
 """
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -14,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from cloudlb.db import desired, facts, members, pools
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+
+LOG = logging.getLogger(__name__)
 
 Silent = Callable[[RealizationRecord], bool]
 
@@ -64,6 +67,7 @@ def settle(
         verdict = decide(record, known, realizations, is_silent)
         for host in verdict.hosts:
             desired.forget(session, record.pool.id, host)
+        _log(record, verdict)
         if verdict.pool:
             bell |= _finish(session, record, verdict, now)
             continue
@@ -74,6 +78,22 @@ def settle(
             hosts = set() if record.removing else desired.hosts_of(record.pool, left)
             bell |= desired.announce(session, record.pool.id, rows, hosts, now)[1]
     return bell
+
+
+def _log(record: PoolRecord, verdict: Verdict) -> None:
+    """A line per thing that is gone; repeated if the transaction is."""
+    for host in verdict.hosts:
+        LOG.info("pool=%s host=%s change=gone", record.pool.id, host)
+    for member in verdict.members:
+        LOG.info("pool=%s member=%s change=gone", record.pool.id, member)
+    if verdict.pool:
+        silent = ",".join(verdict.silent)
+        LOG.info(
+            "pool=%s address=%s change=gone quarantine=%s",
+            record.pool.id,
+            record.pool.address,
+            silent,
+        )
 
 
 def _finish(session: Session, record: PoolRecord, verdict: Verdict, now: float) -> desired.Bell:

@@ -43,10 +43,14 @@ class _Lazy:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
+        app = self._app or self._make()
+        return app(environ, start_response)
+
+    def _make(self) -> App:
         with self._lock:
             if self._app is None:
                 self._app = self._factory()
-        return self._app(environ, start_response)
+            return self._app
 
 
 application = _Lazy(make)

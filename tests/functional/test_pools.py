@@ -152,6 +152,15 @@ def test_health_is_what_the_directors_probes_say(cloud: Control) -> None:
     assert health() == "offline"
 
 
+def test_without_a_monitor_there_is_no_health(cloud: Control) -> None:
+    pool = cloud.pool(monitor={"type": "icmp"}, members=[{"server": "web1"}])
+    cloud.agents["d1"].probed((pool["members"][0]["id"], Health.ONLINE))
+    changed = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"monitor": None}}).json["pool"]
+    assert changed["members"][0]["health"] == "unknown"
+    shown = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]
+    assert shown["members"][0]["health"] == "unknown"
+
+
 def test_an_older_word_says_nothing(cloud: Control) -> None:
     pool = cloud.pool()
     cloud.agents["d1"].work()
