@@ -2,9 +2,12 @@
 """Sphinx configuration."""
 
 import sys
+import warnings
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "ext"))
+# A library of oslo looks whether eventlet is there when it is imported; nothing here uses it.
+warnings.filterwarnings("ignore", message=r"\s*Eventlet is deprecated")
 
 project = "cloudlb"
 author = "The cloudlb authors"

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from reno import config, formatter, loader
 
+from generated import rst
+
 ROOT = Path(__file__).parents[3]
+UNTAGGED = "\n0.0.0\n=====\n"
+"""What reno calls the time before the first tag."""
 
 
 def text() -> str:
@@ -15,4 +19,5 @@ def text() -> str:
     settings = config.Config(str(ROOT), "releasenotes")
     with loader.Loader(settings) as notes:
         versions = [v for v in notes.versions if notes[v]]
-        return formatter.format_report(notes, settings, versions, show_source=False)
+        report: str = formatter.format_report(notes, settings, versions, show_source=False)
+    return report.replace(UNTAGGED, f"\n{rst.title('Not released yet', '=')}\n")
