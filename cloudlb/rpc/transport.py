@@ -3,10 +3,18 @@
 
 import oslo_messaging
 from oslo_config import cfg
+from oslo_messaging import opts
 
 VERSION = "1.0"
 CONDUCTOR = "cloudlb-conductor"
 AGENT = "cloudlb-agent"
+
+
+def default_to_memory() -> None:
+    """Let the bus be inside this process, unless the configuration names another."""
+    for group, options in opts.list_opts():
+        cfg.CONF.register_opts(options, group=group)
+    cfg.CONF.set_default("transport_url", "kombu+memory://")
 
 
 def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from oslo_config import cfg
+
 from cloudlb import conf as configuration
 from cloudlb import service
 from cloudlb.api.app import create_app
@@ -21,10 +23,8 @@ ASK_TIMEOUT = 2.0
 App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def make() -> App:
+def make(conf: cfg.ConfigOpts) -> App:
     """The application with the real database and bus."""
-    conf = configuration.load([], "cloudlb-api")
-    service.prepare(conf, "cloudlb-api")
     agents = AgentClient(conf)
     return create_app(
         conf,
@@ -32,6 +32,12 @@ def make() -> App:
         doorbell(agents),
         lambda host, question, args: agents.ask(host, question, args, ASK_TIMEOUT),
     )
+
+
+def _configured() -> App:
+    conf = configuration.load([], "cloudlb-api")
+    service.prepare(conf, "cloudlb-api")
+    return make(conf)
 
 
 class _Lazy:
@@ -53,4 +59,4 @@ class _Lazy:
             return self._app
 
 
-application = _Lazy(make)
+application = _Lazy(_configured)
