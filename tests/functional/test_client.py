@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -43,7 +44,6 @@ class Site:
 
     def __init__(self, connection):
         self.sessions = connect(connection)
-        schema.sync(self.sessions)
         self.conductor = Conductor(self.sessions, self.ring)
         self.lazy = False
         self.counts = {}
@@ -92,10 +92,21 @@ def server(number):
     return Server(UUID(int=number), f"vm{number}", Owner.LIBVIRT, True, "default", (nic,))
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """A file with the tables, to be copied: making them takes longer than most tests."""
+    path = tmp_path_factory.mktemp("empty") / "cloudlb.sqlite"
+    sessions = connect(f"sqlite:///{path}")
+    schema.sync(sessions)
+    sessions.engine.dispose()
+    return path
+
+
 @pytest.fixture
-def site(tmp_path):
+def site(empty_database, tmp_path):
     """A director, and a compute host with three servers."""
-    site = Site(f"sqlite:///{tmp_path}/cloudlb.sqlite")
+    shutil.copy(empty_database, tmp_path)
+    site = Site(f"sqlite:///{tmp_path}/{empty_database.name}")
     site.find(DIRECTOR, (Role.DIRECTOR,))
     site.find(COMPUTE, (Role.COMPUTE,), [server(1), server(2), server(3)])
     return site
