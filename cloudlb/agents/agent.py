@@ -28,11 +28,14 @@ from cloudlb.agents.store import SnapshotStore
 from cloudlb.agents.targets import switched_off, targets
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
+from cloudlb.model.dataplane import Plane
 from cloudlb.model.errors import InvalidRequest, Unavailable
 from cloudlb.model.host import Role
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import Report, Snapshot
+from cloudlb.net.frame import announcement
 from cloudlb.net.link import LinkMonitor
+from cloudlb.net.packet import send_frame
 from cloudlb.virt.host import Libvirt
 
 LOG = logging.getLogger(__name__)
@@ -98,6 +101,7 @@ class Agent:
             engine,
             self._lock,
             realized=self._reporter.realized,
+            announce=self._announce,
             later=self._queue.add,
         )
         self._ports = Ports(
@@ -141,7 +145,7 @@ class Agent:
     def ask(self, question: str, args: dict[str, Any]) -> Any:
         """Answer ``stats`` (args: pool_id) and ``events``; InvalidRequest for anything else."""
         if question == "stats":
-            return self._stats.of_pool(UUID(args["pool_id"]))
+            return self._stats.of_pool(_pool_id(args))
         if question == "events":
             with self._lock:
                 return self._engine.events()
@@ -162,10 +166,14 @@ class Agent:
     def _pull(self) -> None:
         have = self._generation if self._complete else 0
         snapshot = self._conductor.get_desired(self._settings.host, have)
-        if snapshot is not None:
+        if snapshot is None:
+            return
+        self._take(snapshot)
+        self._complete = True
+        try:
             self._store.save(snapshot, time.time())
-            self._take(snapshot)
-            self._complete = True
+        except OSError as error:
+            LOG.warning("snapshot=%d not saved: %s", snapshot.generation, error)
 
     def _start_from_disk(self) -> None:
         loaded = self._store.load()
@@ -188,6 +196,16 @@ class Agent:
 
     def _reconcile(self, pool_id: UUID) -> None:
         self._pools.reconcile(pool_id)
+
+    def _announce(self, plane: Plane) -> None:
+        """Others on the link may still know another director's Ethernet address."""
+        link = self._ports.uplink_of(plane.network)
+        if link is None:
+            return
+        try:
+            send_frame(link.name, announcement(plane.address, link.mac))
+        except OSError as error:
+            LOG.warning("address=%s not announced: %s", plane.address, error)
 
     def _judged(self, verdict: Verdict) -> None:
         self._reporter.health(verdict.member_id, verdict.health, verdict.reason)
@@ -218,15 +236,26 @@ class Agent:
 
     def _upkeep(self, stopping: threading.Event) -> None:
         """Forget old connections, and now and then compare everything with the kernel."""
+        is_settled = False
         resync_at = time.monotonic() + self._settings.resync_interval
         while not stopping.wait(_SWEEP_INTERVAL):
             with self._lock:
                 self._engine.sweep()
+                if self._complete and not is_settled:
+                    self._engine.settle()
+                    is_settled = True
             if time.monotonic() >= resync_at:
                 resync_at = time.monotonic() + self._settings.resync_interval
                 for pool_id in self._pools.resync():
                     self._queue.add(pool_id)
                 self._ports.reconcile()
+
+
+def _pool_id(args: dict[str, Any]) -> UUID:
+    try:
+        return UUID(args["pool_id"])
+    except (KeyError, ValueError, AttributeError, TypeError) as error:
+        raise InvalidRequest("The question needs pool_id, the UUID of a pool.") from error
 
 
 def _wait_any(first: threading.Event, stopping: threading.Event, timeout: float) -> None:

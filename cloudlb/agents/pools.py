@@ -38,7 +38,8 @@ class Pools:
 
     ``reconcile`` looks at what is wanted, what probes say and what the kernel has, whatever the
     reason for calling it was. ``engine`` is used under ``lock``. ``later(pool_id, seconds)`` asks
-    for another call, ``realized`` hears the result.
+    for another call, ``realized`` hears the result, ``announce`` that this host has become the
+    director of a plane's address.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Pools:
         engine: Engine,
         lock: threading.RLock,
         realized: Callable[[Realization], None],
+        announce: Callable[[Plane], None],
         later: Callable[[UUID, float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host, self._drivers, self._engine, self._lock = host, drivers, engine, lock
-        self._realized, self._later, self._clock = realized, later, clock
+        self._realized, self._announce, self._later = realized, announce, later
+        self._clock = clock
         self._wanted: dict[UUID, PoolView] = {}
         self._generation = 0
         self._adds = True
@@ -63,14 +66,16 @@ class Pools:
     def want(self, snapshot: Snapshot, adds: bool = True) -> frozenset[UUID]:
         """Take a complete view; the pools to reconcile, those to prune among them.
 
-        Without ``adds`` (the view is too old to announce addresses by) what is in the kernel
-        stays as it is and nothing is added.
+        Without ``adds`` (the view is too old to announce addresses by) pools are neither added
+        to the kernel nor removed from it, but those that are there follow their probes.
         """
         with self._lock:
             self._wanted = {view.pool.id: view for view in snapshot.pools}
+            removing = {m.member.id for v in snapshot.pools for m in v.members if m.removing}
+            self._drains = {m: d for m, d in self._drains.items() if m in removing}
             self._generation = snapshot.generation
             self._adds = adds
-            return frozenset(self._wanted) | frozenset(self._kernel) if adds else frozenset()
+            return self._all()
 
     def set_down(self, members: frozenset[UUID]) -> None:
         """Take note of the members that probes found dead; call `reconcile` for their pools."""
@@ -86,9 +91,11 @@ class Pools:
         """Read the kernel anew; the pools to reconcile."""
         with self._lock:
             self._kernel = self._engine.observe()
-            if not self._adds:
-                return frozenset()
-            return frozenset(self._wanted) | frozenset(self._kernel)
+            return self._all()
+
+    def _all(self) -> frozenset[UUID]:
+        wanted, there = frozenset(self._wanted), frozenset(self._kernel)
+        return wanted | there if self._adds else wanted & there
 
     def reconcile(self, pool_id: UUID) -> None:
         """Make the kernel agree with what is wanted of one pool, and say how far that went.
@@ -97,6 +104,8 @@ class Pools:
         """
         with self._lock:
             view, generation = self._wanted.get(pool_id), self._generation
+            if not self._adds and pool_id not in self._all():
+                return
             try:
                 draining = self._bring_about(pool_id, view)
             except CloudlbError as error:
@@ -118,9 +127,12 @@ class Pools:
             plane = driver.compile(kept, self._host, self._down)
             if self._host not in view.pool.directors:
                 draining = ()
-        if plane != self._kernel.get(pool_id):
+        old = self._kernel.get(pool_id)
+        if plane != old:
             self._engine.apply(pool_id, plane)
             LOG.info("pool=%s state=%s", pool_id, "applied" if plane else "removed")
+            if plane and plane.frontend and not (old and old.frontend):
+                self._announce(plane)
         if plane is None:
             self._kernel.pop(pool_id, None)
         else:

@@ -2,8 +2,8 @@
 """Which interfaces of this host carry programs: the uplinks of directors, the taps of guests.
 
 Links are followed by netlink and not by libvirt: a tap is attached within milliseconds of its
-joining the bridge, while libvirt's events come after the guest's first frames (measured:
-notes in doc/source/contributor/architecture.rst).
+joining the bridge, while libvirt's events come after the guest's first frames (measured, see
+doc/source/contributor/architecture.rst).
 """
 
 import logging

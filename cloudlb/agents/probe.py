@@ -6,6 +6,7 @@ packet that the director forwards: it is answered only when that path works (L13
 """
 
 import heapq
+import itertools
 import logging
 import secrets
 import selectors
@@ -24,6 +25,7 @@ from cloudlb.net.frame import Answer, Path, Reply
 from cloudlb.net.packet import ProbeSocket, reserve_port
 
 LOG = logging.getLogger(__name__)
+_LONGEST_WAIT = 0.1  # new targets are noticed by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,11 @@ class Prober:
     ) -> None:
         self._changed, self._clock, self._draw = changed, clock, draw
         self._lock = threading.Lock()
+        self._counter = itertools.count()
         self._targets: dict[UUID, Target] = {}
         self._records: dict[UUID, ProbeRecord] = {}
         self._agenda: list[tuple[float, int, UUID]] = []
+        self._turns: dict[UUID, int] = {}
         self._waiting: dict[int, tuple[UUID, float]] = {}
         self._sockets: dict[str, ProbeSocket] = {}
         self._selector = selectors.DefaultSelector()
@@ -83,9 +87,12 @@ class Prober:
     def set_targets(self, targets: Mapping[UUID, Target]) -> None:
         """Probe exactly these members; those that stay keep their records."""
         with self._lock:
-            for member_id in targets.keys() - self._targets.keys():
-                self._schedule(self._clock(), member_id)
+            for member_id, target in targets.items():
+                known = self._targets.get(member_id)
+                if known is None or known.monitor != target.monitor:
+                    self._schedule(self._clock(), member_id)
             self._targets = dict(targets)
+            self._turns = {m: t for m, t in self._turns.items() if m in targets}
             self._records = {m: r for m, r in self._records.items() if m in targets}
 
     def down(self) -> frozenset[UUID]:
@@ -114,7 +121,7 @@ class Prober:
             self._send_due()
             wait = self._until_next()
         if not self._selector.get_map():
-            time.sleep(min(wait, 0.05))
+            time.sleep(wait)
             return []
         replies: list[Reply] = []
         for key, _ in self._selector.select(wait):
@@ -130,14 +137,14 @@ class Prober:
         moments = [deadline for _, deadline in self._waiting.values()]
         if self._agenda:
             moments.append(self._agenda[0][0])
-        return max(0.0, min([m - now for m in moments] + [0.05]))
+        return max(0.0, min([m - now for m in moments] + [_LONGEST_WAIT]))
 
     def _send_due(self) -> None:
         now = self._clock()
         while self._agenda and self._agenda[0][0] <= now:
-            due, _, member_id = heapq.heappop(self._agenda)
+            due, turn, member_id = heapq.heappop(self._agenda)
             target = self._targets.get(member_id)
-            if target is None:
+            if target is None or self._turns.get(member_id) != turn:
                 continue
             self._schedule(max(due + target.monitor.interval, now), member_id)
             token = self._draw(32)
@@ -148,7 +155,9 @@ class Prober:
                 LOG.debug("member=%s probe failed: %s", member_id, error)
 
     def _schedule(self, due: float, member_id: UUID) -> None:
-        heapq.heappush(self._agenda, (due, self._draw(31), member_id))
+        """Probe a member next at ``due``, and at no time that was planned before."""
+        self._turns[member_id] = turn = next(self._counter)
+        heapq.heappush(self._agenda, (due, turn, member_id))
 
     def _send(self, target: Target, token: int) -> None:
         if target.source is None:

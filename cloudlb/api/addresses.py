@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which address a pool may claim: one of its network's vip_range that nobody holds."""
 
+from collections.abc import Collection
 from ipaddress import ip_address
 
 from sqlalchemy.orm import Session
@@ -10,14 +11,23 @@ from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.network import Address, Network
 
 
-def claim(session: Session, network: Network, given: str | None, version: int | None) -> Address:
-    """The address of a new pool: the given one, else the lowest free one of a family."""
+def claim(
+    session: Session,
+    network: Network,
+    given: str | None,
+    version: int | None,
+    own: Collection[str] = (),
+) -> Address:
+    """The address of a new pool: the given one, else the lowest free one of a family.
+
+    ``own`` names the servers that are to be its members; they may hold the address already.
+    """
     wanted = None if given is None else ip_address(given)
     if wanted is not None:
         _check_offered(network, wanted, version)
     families: set[int] = {block.version for block in network.vip_range}
     family = wanted.version if wanted is not None else _family(network, version, families)
-    taken = pools.taken(session, network)
+    taken = pools.taken(session, network, own)
     if wanted is not None:
         if str(wanted) in taken:
             raise Conflict(

@@ -49,7 +49,13 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
         id=uuid4(),
         project_id=str(call.context.project_id),
         network_id=network.id,
-        address=addresses.claim(session, network, spec.get("address"), spec.get("ip_version")),
+        address=addresses.claim(
+            session,
+            network,
+            spec.get("address"),
+            spec.get("ip_version"),
+            own=[member["server"] for member in spec.get("members", ()) if "server" in member],
+        ),
         data_plane=spec["data_plane"],
         directors=directors.choose(known, network, spec.get("directors")),
     )

@@ -7,6 +7,7 @@ For one host: the bus is in the process, the database is a file that is made whe
 import sys
 import threading
 from ipaddress import ip_address
+from typing import Any
 
 import waitress
 
@@ -40,21 +41,27 @@ def main() -> int:
     conductor = Conductor(sessions, ring, host_down_time=conf.host_down_time)
     agent = make_agent(conf, ConductorClient(conf))
     servers = [serve_conductor(conf, conductor), serve_agent(conf, agent)]
+    app = make(conf)
     web = waitress.create_server(
-        make(conf), host=address, port=conf.api.bind_port, threads=conf.api.threads
+        app, host=address, port=conf.api.bind_port, threads=conf.api.threads
     )
-    threading.Thread(target=web.run, name="api", daemon=True).start()
     process = service.Service("cloudlb-allinone")
+    process.thread("api", lambda _stopping: web.run())
+    process.thread("api-end", lambda stopping: _close_after(stopping, web))
     process.thread(
         "sweep", lambda stopping: conductor.run(stopping, conf.conductor.sweep_interval)
     )
     for name, run in agent.threads().items():
         process.thread(name, run)
     status = process.run()
-    web.close()
     for server in servers:
         server.stop()
     return status
+
+
+def _close_after(stopping: threading.Event, web: Any) -> None:
+    stopping.wait()
+    web.close()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def load(arguments: Sequence[str], prog: str) -> cfg.ConfigOpts:
     Environment: ``OS_CLOUDLB_CONFIG_FILES`` holds paths separated by semicolons. Without either,
     oslo.config looks in its usual places (/etc/cloudlb/cloudlb.conf).
     """
+    cfg.CONF.reset()
     register(cfg.CONF)
     log.register_options(cfg.CONF)
     log.set_defaults(default_log_levels=[*log.get_default_log_levels(), *_QUIET])

@@ -67,7 +67,8 @@ OPTIONS = [
         default=262144,
         min=1024,
         help="Connections that a director remembers. When the table is full, established "
-        "connections stay and further ones are spread by a hash of their addresses and ports.",
+        "connections stay and further ones are spread by a hash of their addresses and ports. "
+        "Changing it makes the director forget the connections that it remembers.",
     ),
     cfg.IntOpt(
         "tcp_opening_timeout",

@@ -137,6 +137,11 @@ def _is_transient(error: db_exc.DBError) -> bool:
 def _explained(error: db_exc.DBError) -> Exception:
     if isinstance(error, db_exc.DBDuplicateEntry | db_exc.DBReferenceError):
         return Conflict("The object collides with one that was written meanwhile.", str(error))
+    if isinstance(error, db_exc.DBNonExistentTable):
+        return Unavailable(
+            "The database has no tables of this release; have `cloudlb-manage db sync` run.",
+            str(error),
+        )
     if _is_transient(error):
         return Unavailable("The database is busy; try again.", str(error))
     return cast("Exception", error)

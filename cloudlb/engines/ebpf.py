@@ -62,6 +62,7 @@ class EbpfEngine(Engine):
         self._draw_seed = draw_seed
         self._filters = Filters()
         self._ports: dict[int, HostPort] = {}
+        self._found = self._filters.marked()
         limits = timeouts or Timeouts()
         self._maps.settings[Number(0)] = Settings(
             *(int(s * _SECOND) for s in (limits.opening, limits.established)),
@@ -87,8 +88,8 @@ class EbpfEngine(Engine):
             raise EngineError(f"The kernel refused pool {pool_id}.", str(error)) from error
 
     def ports(self) -> frozenset[int]:
-        """The interfaces in the maps, also those that an earlier process attached."""
-        return frozenset(key.value for key, _ in self._maps.ports.items())
+        """The interfaces in the maps or with our filters, also by an earlier process."""
+        return frozenset(key.value for key, _ in self._maps.ports.items()) | self._found
 
     def attach(self, port: HostPort) -> None:
         """Tell the programs the port's network, then put them on it."""
@@ -110,6 +111,7 @@ class EbpfEngine(Engine):
         """Take our filters off and forget what belonged to the interface."""
         self._ports.pop(index, None)
         self._filters.detach(index)
+        self._found -= {index}
         for key, _ in list(self._maps.deliveries.items()):
             if key.ifindex == index:
                 del self._maps.deliveries[key]
@@ -206,6 +208,9 @@ class EbpfEngine(Engine):
         wanted = _records(state, plane)
         for member_id, record in wanted.items():
             number = state.number_of(member_id)
+            if number is not None and _stops_directing(state.members[number], record):
+                self._free_member(state, number)
+                number = None
             if number is None:
                 number = self._mirror.member_numbers.take()
                 self._maps.traffic.clear(number)
@@ -314,6 +319,11 @@ class EbpfEngine(Engine):
 def _same_guest(old: MemberRecord, new: MemberRecord) -> bool:
     was, is_one = old.role & MemberRole.GUEST, new.role & MemberRole.GUEST
     return old.mac == new.mac and bool(is_one or not was)
+
+
+def _stops_directing(old: MemberRecord, new: MemberRecord) -> bool:
+    """Whether connections to the member are to be cut though it stays as a guest."""
+    return bool(old.role & MemberRole.BACKEND and not new.role & MemberRole.BACKEND)
 
 
 def _records(state: PoolState, plane: Plane) -> dict[UUID, MemberRecord]:

@@ -139,7 +139,9 @@ class Demo:
         """Connections stick to their member for their whole life."""
         title("vm4 is added and vm2 removed while 40 connections talk; none may break")
         with Load.flows(self.lab, self.addresses["web4"], 40) as load:
-            self.openstack("anycast pool member create web4 --server vm4 --wait -f value -c name -c host")
+            self.openstack(
+                "anycast pool member create web4 --server vm4 --wait -f value -c name -c host"
+            )
             time.sleep(1)
             self.openstack("anycast pool member delete web4 vm2")
             time.sleep(4)

@@ -8,7 +8,7 @@ number of an echo request.
 import struct
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -53,6 +53,19 @@ class Reply:
 def tcp_syn(path: Path, source_port: int, port: int, token: int) -> bytes:
     """The first segment of a connection."""
     return _tcp(path, source_port, port, token, 0, _SYN)
+
+
+def announcement(address: Address, mac: Mac) -> bytes:
+    """What tells a link that an address is now at ``mac``: a gratuitous ARP request (RFC 5227,
+    section 3), an unsolicited neighbour advertisement (RFC 4861, section 7.2.6).
+    """
+    if address.version == 4:
+        head = b"\xff" * 6 + mac.packed + bytes.fromhex("0806 0001 0800 06 04 0001")
+        return head + mac.packed + address.packed + bytes(6) + address.packed
+    path = Path(mac, Mac("33:33:00:00:00:01"), address, IPv6Address("ff02::1"))
+    message = bytes([136, 0, 0, 0, 0x20, 0, 0, 0]) + address.packed + bytes([2, 1]) + mac.packed
+    whole = _with_checksum(message, 2, _pseudo(path, _ICMPV6, message))
+    return _frame(path, _ICMPV6, whole, hop_limit=255)
 
 
 def reset_of(accepted: bytes) -> bytes:
@@ -116,14 +129,14 @@ def _tcp(path: Path, source_port: int, port: int, seq: int, ack: int, flags: int
     return _frame(path, _TCP, _with_checksum(segment, 16, _pseudo(path, _TCP, segment)))
 
 
-def _frame(path: Path, protocol: int, payload: bytes) -> bytes:
+def _frame(path: Path, protocol: int, payload: bytes, hop_limit: int = _TTL) -> bytes:
     ethernet = path.member_mac.packed + path.source_mac.packed
     ethernet += _ETHERTYPE[path.address.version].to_bytes(2)
     addresses = path.source.packed + path.address.packed
     if path.address.version == 6:
-        head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, _TTL)
+        head = struct.pack("!IHBB", 6 << 28, len(payload), protocol, hop_limit)
         return ethernet + head + addresses + payload
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, _TTL, protocol, 0)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0x4000, hop_limit, protocol, 0)
     return ethernet + _with_checksum(head + addresses, 10, b"") + payload
 
 

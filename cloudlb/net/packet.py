@@ -96,6 +96,13 @@ class ProbeSocket:
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
 
 
+def send_frame(interface: str, frame: bytes) -> None:
+    """Send one whole frame out of an interface. Raises OSError."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as channel:
+        channel.bind((interface, 0))
+        channel.send(frame)
+
+
 def reserve_port() -> socket.socket:
     """A TCP port that no other program of this host gets while the socket lives."""
     holder = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)

@@ -70,6 +70,11 @@ class Filters:
                 return str(name.removeprefix(MARK))
         return None
 
+    def marked(self) -> frozenset[int]:
+        """The interfaces that carry a filter of ours."""
+        indexes = [message["index"] for message in self._ipr.get_links()]
+        return frozenset(i for i in indexes if any(self.attached(i, d) for d in Direction))
+
     def detach(self, index: int) -> None:
         """Remove our filters from an interface, and the qdisc when nobody else uses it.
 

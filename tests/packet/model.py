@@ -119,7 +119,7 @@ class Director:
             return "pass"
         if p.protocol in ("tcp", "udp") and not p.fragment:
             return self._connection(p)
-        if p.elsewhere or (p.protocol == "other" and not p.fragment):
+        if p.elsewhere:
             return "pass"
         return "answer" if p.protocol == "echo" and not p.fragment else "drop"
 

@@ -184,3 +184,37 @@ def test_a_pool_that_is_gone_no_longer_answers(bench: Bench) -> None:
     bench.engine.apply(plane.pool_id, None)
     ask = arp(CLIENT4, VIP4)
     assert bench.run("director", ask, bench.uplink) == (PASS, ask)
+
+
+ELSEWHERE = "02:00:00:00:00:77"
+
+
+def test_questions_sent_to_another_machine_are_left_to_it(answering: Bench) -> None:
+    for frame in (
+        arp(CLIENT4, VIP4, destination=ELSEWHERE),
+        bytes.fromhex(ELSEWHERE.replace(":", "")) + solicitation(CLIENT6, VIP6)[6:],
+    ):
+        assert answering.run("director", frame, answering.uplink)[0] == PASS
+
+
+def test_a_solicitation_that_came_through_a_router_is_not_answered(answering: Bench) -> None:
+    frame = bytearray(solicitation(CLIENT6, VIP6))
+    frame[21] = 254  # hop limit; RFC 4861, 7.1.1
+    assert answering.run("director", bytes(frame), answering.uplink)[0] == PASS
+
+
+def test_an_arp_request_of_another_hardware_type_is_not_answered(answering: Bench) -> None:
+    frame = bytearray(arp(CLIENT4, VIP4))
+    frame[15] = 6
+    assert answering.run("director", bytes(frame), answering.uplink)[0] == PASS
+
+
+@pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
+def test_an_echo_reply_has_a_life_of_its_own(answering: Bench, vip: Address) -> None:
+    frame = bytearray(echo(vip))
+    frame[22 if vip.version == 4 else 21] = 2
+    if vip.version == 4:
+        del (packet := Ether(bytes(frame)))[IP].chksum
+        frame = bytearray(bytes(packet))
+    answer = heard(answering, bytes(frame))
+    assert (answer[IP].ttl if vip.version == 4 else answer[IPv6].hlim) == 64

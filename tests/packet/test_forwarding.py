@@ -91,8 +91,6 @@ PASSED: dict[str, Packet | bytes] = {
     "fragment to the host itself": ether() / IP(src=str(CLIENT4), dst="192.0.2.9", flags="MF"),
     "VLAN": ether() / Dot1Q(vlan=5) / IP(src=str(CLIENT4), dst=str(VIP4)) / SYN,
     "QinQ": ether(kind=0x88A8) / Dot1Q(vlan=5, type=0x800) / ip(CLIENT4, VIP4) / SYN,
-    "other protocol": TO4 / Raw(bytes(40)),
-    "extension header": TO6 / IPv6ExtHdrHopByHop() / SYN,
     "other ethertype": ether(kind=0x88B5) / Raw(bytes(60)),
     "header length too small": ether() / IP(src=str(CLIENT4), dst=str(VIP4), ihl=4) / SYN,
 }
@@ -111,6 +109,8 @@ DROPPED: dict[str, tuple[Packet | bytes, str | None]] = {
     "icmp": (TO4 / ICMP(type=3, code=4) / Raw(bytes(28)), "no_service"),
     "icmp6": (TO6 / ICMPv6PacketTooBig() / Raw(bytes(48)), "no_service"),
     "echo reply to the address": (TO4 / ICMP(type=0) / b"late", "no_service"),
+    "other protocol": (TO4 / Raw(bytes(40)), "no_service"),
+    "extension header": (TO6 / IPv6ExtHdrHopByHop() / SYN, "no_service"),
     "first fragment": (
         ether() / IP(src=str(CLIENT4), dst=str(VIP4), flags="MF") / SYN,
         "fragment",
@@ -179,5 +179,6 @@ def test_a_truncated_packet_is_never_redirected(
     whole = transport + (20 if build is tcp else 8)
     for length in range(transport, whole):
         short = frame[:length]
-        assert pair.run("director", short, pair.uplink) == (PASS, short)
+        result, out = pair.run("director", short, pair.uplink)
+        assert (result in (PASS, DROP), out) == (True, short)
     assert pair.run("director", frame[:whole], pair.uplink)[0] == REDIRECT

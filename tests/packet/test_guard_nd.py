@@ -14,6 +14,8 @@ from scapy.layers.inet6 import (
     ICMPv6NDOptSrcLLAddr,
     ICMPv6NDOptUnknown,
     IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrHopByHop,
 )
 from scapy.layers.l2 import Ether
 
@@ -214,3 +216,28 @@ def test_solicitations_are_as_scapy_reads_them() -> None:
     """The builders say what their names say: what the tests above rely on."""
     assert Ether(ask(OWN, ROUTER))[ICMPv6ND_NS].tgt == str(ROUTER)
     assert Ether(SILENCED["unsolicited advertisement"])[ICMPv6ND_NA].tgt == str(VIP6)
+
+
+EXTENSIONS = {
+    "hop by hop": IPv6ExtHdrHopByHop(),
+    "destination options": IPv6ExtHdrDestOpt(),
+    "both": IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt(),
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_an_advertisement_behind_extension_headers_is_not_heard_either(
+    guarded: Bench, name: str
+) -> None:
+    claim = ICMPv6ND_NA(tgt=str(VIP6)) / ICMPv6NDOptSrcLLAddr(lladdr=str(GUEST_MAC))
+    outer = ether(ALL_NODES, GUEST_MAC) / IPv6(src=str(EUI64), dst="ff02::1", hlim=255)
+    assert say(guarded, bytes(outer / EXTENSIONS[name] / claim))[0] == DROP
+    other = ICMPv6ND_NA(tgt=str(OWN)) / ICMPv6NDOptSrcLLAddr(lladdr=str(GUEST_MAC))
+    assert say(guarded, bytes(outer / EXTENSIONS[name] / other))[0] == PASS
+
+
+def test_more_extension_headers_than_an_honest_guest_sends_are_dropped(guarded: Bench) -> None:
+    outer = ether(ALL_NODES, GUEST_MAC) / IPv6(src=str(EUI64), dst="ff02::1", hlim=255)
+    for _ in range(5):
+        outer /= IPv6ExtHdrDestOpt()
+    assert say(guarded, bytes(outer / ICMPv6ND_NA(tgt=str(VIP6))))[0] == DROP

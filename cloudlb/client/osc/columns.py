@@ -6,7 +6,14 @@ from typing import Any
 
 from cliff.columns import FormattableColumn
 from openstack.resource import Resource
-from osc_lib.cli.format_columns import ListColumn
+
+
+class Several(FormattableColumn[list[Any]]):
+    """A list in the API's order."""
+
+    def human_readable(self) -> str:
+        """``a, b``."""
+        return ", ".join(map(str, self._value))
 
 
 class Services(FormattableColumn[list[dict[str, Any]]]):
@@ -82,4 +89,4 @@ def head(name: str) -> str:
 def _shown(name: str, value: Any) -> Any:
     if name in _FORMS:
         return _FORMS[name](value)
-    return ListColumn(value) if isinstance(value, list) else value
+    return Several(value) if isinstance(value, list) else value

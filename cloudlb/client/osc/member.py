@@ -64,8 +64,9 @@ class ListMembers(_Members, List):
         "admin_state_up",
         "placement",
         "health",
+        "removing",
     )
-    long_names = ("server", "addresses", "port", "mac", "tap", "source", "removing")
+    long_names = ("server", "addresses", "port", "mac", "tap", "source")
 
 
 class ShowMember(_Members, Show):

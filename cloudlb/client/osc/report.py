@@ -35,6 +35,8 @@ def _rows(status: PoolStatus) -> Iterator[tuple[str, str, str, str, str]]:
     for member in status.members:
         where = f"{member['placement']} on {member['host']}" if member["host"] else "waiting"
         yield "member", member["name"], "placement", where, member["placement_reason"]
+        if member["removing"]:
+            yield "member", member["name"], "removing", "yes", "its last connections may end"
         yield "member", member["name"], "health", member["health"], member["health_reason"]
 
 
@@ -52,5 +54,5 @@ class PoolStatsTable(Table):
         if stats.missing:
             self.log.warning("No answer from %s: not in the counts", ", ".join(stats.missing))
         numbers = schema.RATES if parsed_args.rate else schema.COUNTERS
-        total = {**dict(stats.items()), "name": "total", "host": None}
+        total = {**dict(stats.items()), "name": "total", "host": ""}
         return self._table(("name", "host", *numbers), [*stats.members, total])

@@ -39,7 +39,9 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *
 	arp = (void *)(eth + 1);
 	if ((void *)(arp + 1) > (void *)(long)skb->data_end)
 		return NOT_OURS;
-	if (arp->header.ar_op != bpf_htons(ARPOP_REQUEST))
+	if (arp->header.ar_op != bpf_htons(ARPOP_REQUEST) ||
+	    arp->header.ar_hrd != bpf_htons(ARPHRD_ETHERNET) ||
+	    arp->header.ar_pro != bpf_htons(ETH_P_IP))
 		return NOT_OURS;
 	__builtin_memcpy(vip, arp->target, 4);
 	map_ipv4(&target, *(__u32 *)vip);
@@ -97,7 +99,7 @@ static __always_inline int answer_nd(struct __sk_buff *skb, const struct port *p
 	struct ethhdr *eth;
 	int probing = is_unspecified(&p->source); /* duplicate address detection */
 
-	if (p->icmp_type != 135 || need(skb, p->l4 + sizeof(*ns)))
+	if (p->icmp_type != 135 || p->hop_limit != 255 || need(skb, p->l4 + sizeof(*ns)))
 		return NOT_OURS;
 	eth = (void *)(long)skb->data;
 	ns = (void *)(long)skb->data + ETH_HLEN + sizeof(struct ipv6hdr);
@@ -135,6 +137,18 @@ static __always_inline int answer_nd(struct __sk_buff *skb, const struct port *p
 	return send_back(skb);
 }
 
+/* The TTL is our own, so that a traceroute by echo requests ends here (RFC 1122, 3.2.1.7). */
+static __always_inline int write_ttl(struct __sk_buff *skb, struct packet *p)
+{
+	__u32 at = p->version == 4 ? ETH_HLEN + 8 : ETH_HLEN + 7;
+	__u8 ttl = 64;
+	__u16 old = bpf_htons(p->hop_limit << 8), new = bpf_htons(ttl << 8);
+
+	if (p->version == 4 && bpf_l3_csum_replace(skb, ETH_HLEN + 10, old, new, 2))
+		return -1;
+	return bpf_skb_store_bytes(skb, at, &ttl, 1, 0);
+}
+
 /* Swapping addresses leaves every checksum but the type's share as it was. */
 static __always_inline int answer_echo(struct __sk_buff *skb, const struct port *port,
 				       struct packet *p)
@@ -150,7 +164,7 @@ static __always_inline int answer_echo(struct __sk_buff *skb, const struct port 
 	__builtin_memcpy(eth.h_dest, eth.h_source, 6);
 	__builtin_memcpy(eth.h_source, port->mac, 6);
 	if (bpf_l4_csum_replace(skb, p->l4 + 2, old, new, 2) ||
-	    bpf_skb_store_bytes(skb, p->l4, &byte, 1, 0) ||
+	    bpf_skb_store_bytes(skb, p->l4, &byte, 1, 0) || write_ttl(skb, p) ||
 	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return TC_ACT_SHOT;
 	if (p->version == 4) {

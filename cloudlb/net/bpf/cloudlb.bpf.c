@@ -9,7 +9,9 @@
 #include "parse.h"
 #include "schedule.h"
 
-#define PACKET_HOST 0 /* linux/if_packet.h: addressed to this interface */
+/* linux/if_packet.h: addressed to this interface, or to another */
+#define PACKET_HOST 0
+#define PACKET_OTHERHOST 3
 
 static __always_inline int forward(struct __sk_buff *skb, const struct port *port, __u32 number,
 				   const struct member *member)
@@ -137,7 +139,7 @@ int director(struct __sk_buff *skb)
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct packet p = {};
 
-	if (!port || skb->vlan_present || parse(skb, &p))
+	if (!port || skb->vlan_present || skb->pkt_type == PACKET_OTHERHOST || parse(skb, &p))
 		return NOT_OURS;
 	if (p.kind == KIND_ARP)
 		return answer_arp(skb, port);
@@ -147,8 +149,10 @@ int director(struct __sk_buff *skb)
 		return NOT_OURS;
 	if (p.kind == KIND_TRANSPORT)
 		return direct(skb, port, &p);
-	if (p.kind == KIND_OTHER || !answers(port->network, &p.destination))
-		return p.kind == KIND_OTHER ? NOT_OURS : stray(port, &p);
+	if (!p.version)
+		return NOT_OURS;
+	if (!answers(port->network, &p.destination))
+		return stray(port, &p);
 	if (p.kind == KIND_ECHO)
 		return answer_echo(skb, port, &p);
 	return drop_for(p.kind == KIND_FRAGMENT ? EVENT_FRAGMENT : EVENT_NO_SERVICE);
@@ -166,7 +170,9 @@ int from_guest(struct __sk_buff *skb)
 		return NOT_OURS;
 	if (p.kind == KIND_ARP)
 		return guard_arp_from_guest(skb, port);
-	if (p.version == 6 && p.protocol == IPPROTO_ICMPV6 && !parse_l4(skb, &p) &&
+	if (p.version == 6 && skip_extensions(skb, &p))
+		return guard_drop();
+	if (p.version == 6 && p.protocol == IPPROTO_ICMPV6 && !parse_icmpv6(skb, &p) &&
 	    p.kind == KIND_ND)
 		return guard_nd_from_guest(skb, port, &p);
 	member = p.version ? delivered(ifindex, &p.source) : 0;
@@ -192,7 +198,9 @@ int to_guest(struct __sk_buff *skb)
 		return NOT_OURS;
 	if (p.kind == KIND_ARP)
 		return guard_arp_to_guest(skb, port);
-	if (p.version == 6 && p.protocol == IPPROTO_ICMPV6 && !parse_l4(skb, &p) &&
+	if (p.version == 6 && skip_extensions(skb, &p))
+		return NOT_OURS;
+	if (p.version == 6 && p.protocol == IPPROTO_ICMPV6 && !parse_icmpv6(skb, &p) &&
 	    p.kind == KIND_ND)
 		return guard_nd_to_guest(skb, port, &p);
 	return NOT_OURS;

@@ -37,6 +37,7 @@ struct packet {
 	__u8 tcp_flags;
 	__u8 icmp_type;
 	__u8 version;
+	__u8 hop_limit;
 };
 
 #define TCP_FIN 1
@@ -44,6 +45,7 @@ struct packet {
 #define TCP_RST 4
 #define TCP_ACK 16
 
+#define ARPHRD_ETHERNET 1
 #define ARPOP_REQUEST 1
 #define ARPOP_REPLY 2
 
@@ -172,6 +174,7 @@ static __always_inline int parse_l3(struct __sk_buff *skb, struct packet *p)
 		map_ipv4(&p->source, ip->saddr);
 		map_ipv4(&p->destination, ip->daddr);
 		p->version = 4;
+		p->hop_limit = ip->ttl;
 		p->protocol = ip->protocol;
 		p->l4 = ETH_HLEN + ip->ihl * 4;
 		if (ip->frag_off & bpf_htons(IPV4_FRAGMENT))
@@ -190,6 +193,7 @@ static __always_inline int parse_l3(struct __sk_buff *skb, struct packet *p)
 		__builtin_memcpy(&p->source, &ip->saddr, 16);
 		__builtin_memcpy(&p->destination, &ip->daddr, 16);
 		p->version = 6;
+		p->hop_limit = ip->hop_limit;
 		p->protocol = ip->nexthdr;
 		p->l4 = ETH_HLEN + sizeof(*ip);
 		if (ip->nexthdr == IPPROTO_FRAGMENT)
@@ -199,6 +203,41 @@ static __always_inline int parse_l3(struct __sk_buff *skb, struct packet *p)
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		p->kind = KIND_ARP;
 	return 0;
+}
+
+/* The type of a message at any offset, for guards: read by copy, which needs no bound. */
+static __always_inline int parse_icmpv6(struct __sk_buff *skb, struct packet *p)
+{
+	if (bpf_skb_load_bytes(skb, p->l4, &p->icmp_type, 1))
+		return -1;
+	p->kind = p->icmp_type >= 133 && p->icmp_type <= 137 ? KIND_ND : KIND_ICMP;
+	return 0;
+}
+
+#define MAX_EXTENSIONS 4 /* more before a neighbour discovery message are of no honest guest */
+
+struct extension {
+	__u8 next;
+	__u8 length; /* in 8 octets, without the first 8 (RFC 8200, 4.3) */
+};
+
+/* Walk IPv6 extension headers. A fragmented message ends the walk: receivers ignore those of
+ * neighbour discovery (RFC 6980). -1: more headers than the bound.
+ */
+static __always_inline int skip_extensions(struct __sk_buff *skb, struct packet *p)
+{
+	struct extension header;
+
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		if (p->protocol != IPPROTO_HOPOPTS && p->protocol != IPPROTO_DSTOPTS &&
+		    p->protocol != IPPROTO_ROUTING)
+			return 0;
+		if (bpf_skb_load_bytes(skb, p->l4, &header, sizeof(header)))
+			return -1;
+		p->protocol = header.next;
+		p->l4 += (header.length + 1) * 8;
+	}
+	return -1;
 }
 
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loaded programs and their maps, pinned so that they outlive the process.
 
-Below the directory on the BPF file system, ``maps-<digest of their layout>`` holds the maps and
-``programs-<digest of the sources>`` the programs. A new version with the same layout takes the
-maps over with all connections in them; one with another layout starts with empty maps.
+Below the directory on the BPF file system, ``maps-<digest of their layout>-<flow table size>``
+holds the maps and ``programs-<digest of the sources>-<flow table size>`` the programs. A new
+version with the same layout takes the maps over with all connections in them; one with another
+layout or another size of the flow table starts with empty maps.
 """
 
 import hashlib
@@ -62,10 +63,10 @@ class Programs:
 
     def __init__(self, bpffs: Path, objects: Path, flow_table_size: int) -> None:
         self.libbpf = Libbpf()
-        self.version = build.digest()
+        self.version = f"{build.digest()}-{flow_table_size}"
         self._root = bpffs
         self._pinned = bpffs / f"programs-{self.version}"
-        self._maps = bpffs / f"maps-{_layout_digest()}"
+        self._maps = bpffs / f"maps-{_layout_digest()}-{flow_table_size}"
         try:
             if not self._pinned.is_dir() or not self._maps.is_dir():
                 self._load(build.compile_program(SOURCE, objects), flow_table_size)
