@@ -121,7 +121,6 @@ GUESTS = (
 )
 CONTROL = HOSTS[0]
 AGENT_HOSTS = tuple(host for host in HOSTS if host.role in {Role.DIRECTOR, Role.COMPUTE})
-COMPUTE_HOSTS = tuple(host for host in HOSTS if host.role is Role.COMPUTE)
 
 
 def hosts_file() -> str:
