@@ -272,7 +272,7 @@ def test_pools_are_listed_by_page_name_and_network(shown, network, pool):
     assert shown("pool list --name web")[0]["Ports"] == [{"protocol": "tcp", "port": 80}]
 
 
-def test_members_are_created_changed_listed_and_removed(done, shown, pool):
+def test_members_are_created_changed_listed_and_removed(done, shown, site, pool):
     member = shown("pool member create web --server vm3 --weight 5 --name third")
     assert (member["host"], member["placement"]) == (COMPUTE, "hosted")
     done("pool member set web third --weight 0 --disable")
@@ -280,6 +280,11 @@ def test_members_are_created_changed_listed_and_removed(done, shown, pool):
     done("pool member unset web third --weight --name")
     row = next(row for row in shown("pool member list web") if row["Server Name"] == "vm3")
     assert (row["Name"], row["Weight"], row["Admin State Up"]) == ("vm3", 1, False)
+    site.lazy = True
+    done("pool member delete web vm3 vm2")
+    rows = shown("pool status web")
+    assert {r["Name"] for r in rows if r["Condition"] == "removing"} == {"vm2", "vm3"}
+    threading.Timer(0.5, site.catch_up).start()
     done("pool member delete web vm3 vm2 --wait")
     assert [row["Name"] for row in shown("pool member list web")] == ["vm1"]
 
@@ -375,6 +380,24 @@ def test_hosts_and_drivers_are_shown(done, shown, site, run):
     assert shown(f"host show {COMPUTE}")["uplinks"][0]["network"] == "net0"
     (driver,) = shown("driver list")
     assert (driver["Name"], driver["Address Families"]) == ("dr", [4, 6])
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("network list --long", "10.60.0.128/25"),
+        ("pool list --long", "tcp:80"),
+        ("pool show web", "vm2 on compute1: unknown"),
+        ("pool member list web --long", "10.60.0.11"),
+        ("pool member show web vm2", "hosted"),
+        ("host show compute1", "net0: eth1 02:00:00:00:00:01 10.60.0.2"),
+        ("driver list", "4, 6"),
+    ],
+)
+def test_tables_are_for_people(run, pool, line, text):
+    code, out, err = run(line)
+    assert (code, err) == (0, "")
+    assert text in out
 
 
 @pytest.mark.parametrize(
