@@ -104,29 +104,30 @@ class Pools:
         """
         with self._lock:
             view, generation = self._wanted.get(pool_id), self._generation
-            if not self._adds and pool_id not in self._all():
-                return
             try:
-                draining = self._bring_about(pool_id, view)
+                plane, draining = self._decide(view)
+                if not self._adds and not _have_same_part(self._kernel.get(pool_id), plane):
+                    return
+                self._bring_about(pool_id, plane)
             except CloudlbError as error:
                 self._say(pool_id, generation, RealizationState.FAILING, error.message)
                 raise
         if view is not None:
-            gone = pool_id not in self._kernel
-            state = RealizationState.GONE if gone else RealizationState.REALIZED
+            state = RealizationState.REALIZED if plane else RealizationState.GONE
             self._say(pool_id, generation, state, draining=draining)
 
-    def _bring_about(self, pool_id: UUID, view: PoolView | None) -> tuple[UUID, ...]:
-        """Apply the pool's plane if the kernel has another; the members that still drain."""
-        plane: Plane | None = None
-        draining: tuple[UUID, ...] = ()
-        if view is not None:
-            kept = self._without_drained(view)
-            draining = tuple(m.member.id for m in kept.members if m.removing)
-            driver = self._driver(view.pool.data_plane)
-            plane = driver.compile(kept, self._host, self._down)
-            if self._host not in view.pool.directors:
-                draining = ()
+    def _decide(self, view: PoolView | None) -> tuple[Plane | None, tuple[UUID, ...]]:
+        """The plane to bring about, and the members that still drain here."""
+        if view is None:
+            return None, ()
+        kept = self._without_drained(view)
+        plane = self._driver(view.pool.data_plane).compile(kept, self._host, self._down)
+        if plane is None or plane.frontend is None:
+            return plane, ()
+        return plane, tuple(m.member.id for m in kept.members if m.removing)
+
+    def _bring_about(self, pool_id: UUID, plane: Plane | None) -> None:
+        """Apply the pool's plane if the kernel has another."""
         old = self._kernel.get(pool_id)
         if plane != old:
             self._engine.apply(pool_id, plane)
@@ -137,7 +138,6 @@ class Pools:
             self._kernel.pop(pool_id, None)
         else:
             self._kernel[pool_id] = plane
-        return draining
 
     def _driver(self, name: str) -> DataPlaneDriver:
         if name not in self._drivers:
@@ -166,13 +166,14 @@ class Pools:
         is_here = m.placement is not None and m.placement.host == self._host
         if not is_director:
             return is_here
-        if self._drains_on(view, m, counts):
-            return True
-        self._drains.pop(m.member.id, None)
-        return False
+        return self._drains_on(view, m, counts)
 
     def _drains_on(self, view: PoolView, m: MemberView, counts: Mapping[UUID, int]) -> bool:
-        """Whether a living removed member still has connections and time."""
+        """Whether a living removed member still has connections and time.
+
+        Its deadline stands until the member is forgotten or taken back: a kernel that refuses
+        to let it go gives it no more time.
+        """
         alive = m.placement is not None and m.placement.running and m.member.id not in self._down
         if not alive or not counts.get(m.member.id):
             return False
@@ -195,3 +196,8 @@ class Pools:
         draining: tuple[UUID, ...] = (),
     ) -> None:
         self._realized(Realization(pool_id, generation, state, reason, draining))
+
+
+def _have_same_part(old: Plane | None, new: Plane | None) -> bool:
+    """Whether the host had a part in the pool and keeps it: directing or not."""
+    return old is not None and new is not None and bool(old.frontend) == bool(new.frontend)

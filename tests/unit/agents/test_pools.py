@@ -1,0 +1,371 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pools on a host: what is wanted arrives in the engine, members drain, nothing else is lost."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from uuid import UUID
+
+import pytest
+
+from cloudlb.agents.pools import Pools
+from cloudlb.drivers.dr import DirectRouting
+from cloudlb.engines.memory import Connection, MemoryEngine
+from cloudlb.model.dataplane import BackendState, Plane
+from cloudlb.model.errors import CloudlbError, EngineError
+from cloudlb.model.snapshot import PoolView, Realization, RealizationState
+from tests.planes import NETWORK, PORTS, VIP4, guest, member_id
+from tests.unit.agents.conftest import Clock
+from tests.views import member, snapshot, view
+
+POOL = UUID(int=1)
+CLIENT = Connection(NETWORK, IPv4Address("198.51.100.9"), 40000, VIP4 + 1, PORTS[0])
+
+
+class Kernel(MemoryEngine):
+    """The engine without a kernel, which counts what is asked of it and can refuse."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.applied: list[UUID] = []
+        self.refusal = ""
+
+    def apply(self, pool_id: UUID, plane: Plane | None) -> None:
+        if self.refusal:
+            raise EngineError(self.refusal)
+        self.applied.append(pool_id)
+        super().apply(pool_id, plane)
+
+    def states(self) -> Mapping[UUID, BackendState]:
+        """The backends of the pool by member."""
+        frontend = self.observe()[POOL].frontend
+        assert frontend
+        return {b.member_id: b.state for b in frontend.backends}
+
+
+@dataclass
+class Host:
+    """A host's pools with everything around them."""
+
+    clock: Clock
+    name: str = "d1"
+    kernel: Kernel = field(default_factory=Kernel)
+    said: list[Realization] = field(default_factory=list)
+    announced: list[Plane] = field(default_factory=list)
+    awaited: list[tuple[UUID, float]] = field(default_factory=list)
+    pools: Pools = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """A new agent on the same kernel."""
+        self.pools = Pools(
+            self.name,
+            {"dr": DirectRouting()},
+            self.kernel,
+            threading.RLock(),
+            self.said.append,
+            self.announced.append,
+            lambda pool_id, seconds: self.awaited.append((pool_id, seconds)),
+            self.clock,
+        )
+
+    def take(self, *views: PoolView, generation: int = 1, adds: bool = True) -> None:
+        """Take a snapshot and do all the work that it makes."""
+        for pool_id in self.pools.want(snapshot(*views, generation=generation), adds):
+            self.pools.reconcile(pool_id)
+
+    def find_dead(self, *numbers: int) -> None:
+        """Probes find exactly these members dead."""
+        self.pools.set_down(frozenset(map(member_id, numbers)))
+        self.pools.reconcile(POOL)
+
+    @property
+    def last(self) -> Realization:
+        return self.said[-1]
+
+
+@pytest.fixture
+def host(clock: Clock) -> Host:
+    return Host(clock)
+
+
+BOTH = view(member(1), member(2))
+REMOVED = view(member(1, removing=True), member(2))
+
+
+@pytest.fixture
+def draining(host: Host) -> Host:
+    """A director whose removed member 1 has a connection."""
+    host.take(view(member(1)))
+    assert host.kernel.connect(CLIENT) == member_id(1)
+    host.take(REMOVED, generation=2)
+    return host
+
+
+def test_what_is_wanted_is_applied_and_said(host: Host) -> None:
+    host.take(BOTH, generation=5)
+    assert host.kernel.states() == dict.fromkeys(map(member_id, (1, 2)), BackendState.ACTIVE)
+    assert host.said == [Realization(POOL, 5, RealizationState.REALIZED)]
+
+
+def test_what_is_there_already_is_said_without_touching_the_kernel(host: Host) -> None:
+    host.take(BOTH)
+    host.take(BOTH, generation=2)
+    assert host.kernel.applied == [POOL]
+    assert host.last == Realization(POOL, 2, RealizationState.REALIZED)
+
+
+@pytest.mark.requirement("L18")
+def test_an_agent_that_starts_again_adopts_what_is_there(host: Host) -> None:
+    host.take(BOTH)
+    host.start()
+    host.take(BOTH)
+    assert host.kernel.applied == [POOL]
+    assert len(host.announced) == 1
+    assert host.said == [Realization(POOL, 1, RealizationState.REALIZED)] * 2
+
+
+def test_a_new_agent_removes_nothing_before_it_was_told_what_is_wanted(host: Host) -> None:
+    host.take(BOTH)
+    host.start()
+    host.pools.set_down(frozenset({member_id(1)}))
+    assert host.kernel.applied == [POOL]
+
+
+@pytest.mark.requirement("L18")
+def test_what_a_complete_view_no_longer_names_is_pruned(host: Host) -> None:
+    host.take(BOTH, view(member(3, pool_number=2), number=2))
+    host.start()
+    host.take(view(member(3, pool_number=2), number=2), generation=2)
+    assert set(host.kernel.observe()) == {UUID(int=2)}
+    assert host.last.pool_id == UUID(int=2)
+
+
+def test_a_pool_that_is_being_removed_goes_and_that_is_said(host: Host) -> None:
+    host.take(BOTH)
+    host.take(replace(BOTH, removing=True), generation=2)
+    assert host.kernel.observe() == {}
+    assert host.last == Realization(POOL, 2, RealizationState.GONE)
+
+
+def test_a_host_without_business_in_a_pool_says_that_it_has_nothing(host: Host) -> None:
+    host.take(view(member(1), directors=("d2",)))
+    assert host.kernel.applied == []
+    assert host.last.state is RealizationState.GONE
+
+
+class TestDrain:
+    def test_a_removed_member_keeps_its_connections_and_gets_no_new(self, draining: Host) -> None:
+        assert draining.kernel.states() == {
+            member_id(1): BackendState.IDLE,
+            member_id(2): BackendState.ACTIVE,
+        }
+        assert draining.kernel.connect(CLIENT) == member_id(1)
+        assert draining.last.draining == (member_id(1),)
+        assert draining.awaited == [(POOL, 1.0)]
+
+    def test_it_goes_with_its_last_connection(self, draining: Host) -> None:
+        draining.kernel.close_connection(CLIENT)
+        draining.pools.reconcile(POOL)
+        assert set(draining.kernel.states()) == {member_id(2)}
+        assert draining.last == Realization(POOL, 2, RealizationState.REALIZED)
+
+    def test_without_connections_it_goes_at_once(self, host: Host) -> None:
+        host.take(BOTH)
+        host.take(REMOVED, generation=2)
+        assert set(host.kernel.states()) == {member_id(2)}
+        assert (host.last.draining, host.awaited) == ((), [])
+
+    @pytest.mark.requirement("L9")
+    def test_it_goes_at_the_deadline(self, draining: Host) -> None:
+        draining.clock.pass_seconds(29.9)
+        draining.pools.reconcile(POOL)
+        assert member_id(1) in draining.kernel.states()
+        draining.clock.pass_seconds(0.1)
+        draining.pools.reconcile(POOL)
+        assert set(draining.kernel.states()) == {member_id(2)}
+        assert draining.last.draining == ()
+        assert draining.kernel.connect(CLIENT) == member_id(2)
+
+    def test_a_newer_view_does_not_put_the_deadline_off(self, draining: Host) -> None:
+        draining.clock.pass_seconds(20)
+        draining.take(REMOVED, generation=3)
+        draining.clock.pass_seconds(10)
+        draining.pools.reconcile(POOL)
+        assert set(draining.kernel.states()) == {member_id(2)}
+
+    def test_a_kernel_that_refuses_does_not_put_the_deadline_off(self, draining: Host) -> None:
+        draining.clock.pass_seconds(30)
+        draining.kernel.refusal = "no memory"
+        with pytest.raises(EngineError):
+            draining.pools.reconcile(POOL)
+        draining.kernel.refusal = ""
+        draining.pools.reconcile(POOL)
+        assert set(draining.kernel.states()) == {member_id(2)}
+
+    @pytest.mark.requirement("L9")
+    def test_it_goes_at_once_when_probes_find_it_dead(self, draining: Host) -> None:
+        draining.find_dead(1)
+        assert set(draining.kernel.states()) == {member_id(2)}
+
+    @pytest.mark.requirement("L9")
+    def test_it_goes_at_once_when_its_server_is_off(self, draining: Host) -> None:
+        draining.take(view(member(1, removing=True, running=False), member(2)), generation=3)
+        assert set(draining.kernel.states()) == {member_id(2)}
+
+    def test_it_goes_at_once_when_its_server_is_nowhere(self, draining: Host) -> None:
+        lost = replace(member(1, removing=True), placement=None)
+        draining.take(view(lost, member(2)), generation=3)
+        assert set(draining.kernel.states()) == {member_id(2)}
+
+    def test_one_that_is_taken_back_is_active_and_may_drain_anew(self, draining: Host) -> None:
+        draining.clock.pass_seconds(29)
+        draining.take(BOTH, generation=3)
+        assert draining.kernel.states()[member_id(1)] is BackendState.ACTIVE
+        draining.clock.pass_seconds(100)
+        draining.take(REMOVED, generation=4)
+        draining.clock.pass_seconds(29)
+        draining.pools.reconcile(POOL)
+        assert draining.kernel.states()[member_id(1)] is BackendState.IDLE
+        draining.clock.pass_seconds(1)
+        draining.pools.reconcile(POOL)
+        assert member_id(1) not in draining.kernel.states()
+
+    def test_after_a_restart_it_drains_on(self, draining: Host) -> None:
+        draining.start()
+        draining.take(REMOVED, generation=2)
+        assert draining.kernel.states()[member_id(1)] is BackendState.IDLE
+        assert draining.last.draining == (member_id(1),)
+
+    def test_a_pool_that_is_removed_waits_for_nobody(self, draining: Host) -> None:
+        draining.take(replace(REMOVED, removing=True), generation=3)
+        assert draining.kernel.observe() == {}
+        assert draining.last == Realization(POOL, 3, RealizationState.GONE)
+
+    def test_the_members_own_host_guards_until_the_conductor_forgets_it(
+        self, clock: Clock
+    ) -> None:
+        host = Host(clock, "c1")
+        host.take(REMOVED)
+        assert host.kernel.observe()[POOL].guests == (guest(1), guest(2))
+        assert host.last == Realization(POOL, 1, RealizationState.REALIZED)
+
+    def test_another_members_host_forgets_it_at_once(self, clock: Clock) -> None:
+        host = Host(clock, "c1")
+        host.take(view(member(1, "c2", removing=True), member(2)))
+        assert host.kernel.observe()[POOL].guests == (guest(2),)
+
+
+def test_a_member_that_probes_find_dead_gets_no_new_connections(host: Host) -> None:
+    host.take(BOTH)
+    host.find_dead(1)
+    assert host.kernel.states()[member_id(1)] is BackendState.IDLE
+    host.find_dead()
+    assert host.kernel.states()[member_id(1)] is BackendState.ACTIVE
+
+
+class TestExpiredView:
+    def test_it_adds_no_pool_and_says_nothing(self, host: Host) -> None:
+        host.take(BOTH, adds=False)
+        assert (host.kernel.observe(), host.said, host.announced) == ({}, [], [])
+
+    def test_it_adds_no_pool_for_any_other_reason(self, host: Host) -> None:
+        host.take(BOTH, adds=False)
+        host.find_dead(1)
+        assert host.kernel.observe() == {}
+        assert host.pools.resync() == frozenset()
+
+    def test_it_removes_no_pool(self, host: Host) -> None:
+        host.take(BOTH)
+        host.start()
+        host.take(adds=False)
+        host.pools.reconcile(POOL)
+        assert set(host.kernel.observe()) == {POOL}
+
+    def test_it_removes_no_pool_that_was_to_be_removed_long_ago(self, host: Host) -> None:
+        host.take(BOTH)
+        host.start()
+        host.take(replace(BOTH, removing=True), adds=False)
+        assert set(host.kernel.observe()) == {POOL}
+
+    def test_it_makes_no_director(self, host: Host) -> None:
+        here = view(member(1, "d1"), directors=("d2",))
+        host.take(here)
+        host.start()
+        host.take(view(member(1, "d1")), adds=False)
+        assert host.kernel.observe()[POOL].frontend is None
+        assert host.announced == []
+
+    def test_what_is_there_follows_its_probes(self, host: Host) -> None:
+        host.take(BOTH)
+        host.start()
+        host.take(BOTH, adds=False)
+        host.find_dead(1)
+        assert host.kernel.states()[member_id(1)] is BackendState.IDLE
+
+    def test_a_fresh_one_ends_it(self, host: Host) -> None:
+        host.take(BOTH, adds=False)
+        host.take(BOTH, generation=2)
+        assert host.last == Realization(POOL, 2, RealizationState.REALIZED)
+
+
+class TestFailure:
+    def test_it_is_said_with_its_reason_and_raised_for_the_queue(self, host: Host) -> None:
+        host.kernel.refusal = "The kernel has no room for more pools."
+        with pytest.raises(EngineError):
+            host.take(BOTH, generation=3)
+        assert host.said == [
+            Realization(
+                POOL, 3, RealizationState.FAILING, "The kernel has no room for more pools."
+            )
+        ]
+
+    def test_the_next_try_realizes(self, host: Host) -> None:
+        host.kernel.refusal = "busy"
+        with pytest.raises(EngineError):
+            host.take(BOTH)
+        host.kernel.refusal = ""
+        host.pools.reconcile(POOL)
+        assert host.last == Realization(POOL, 1, RealizationState.REALIZED)
+        assert host.announced == [host.kernel.observe()[POOL]]
+
+    def test_a_removal_that_fails_is_not_said_to_be_done(self, host: Host) -> None:
+        host.take(BOTH)
+        host.kernel.refusal = "busy"
+        with pytest.raises(EngineError):
+            host.take(replace(BOTH, removing=True), generation=2)
+        assert host.last.state is RealizationState.FAILING
+        host.kernel.refusal = ""
+        host.pools.reconcile(POOL)
+        assert host.last == Realization(POOL, 2, RealizationState.GONE)
+
+    def test_an_unknown_data_plane_is_named(self, host: Host) -> None:
+        with pytest.raises(CloudlbError, match="Host d1 has no data plane 'tun'; it has dr"):
+            host.take(view(member(1), data_plane="tun"))
+        assert host.last.state is RealizationState.FAILING
+
+
+def test_a_new_director_announces_the_address_once(host: Host) -> None:
+    host.take(BOTH)
+    host.take(view(member(1)), generation=2)
+    assert [plane.address for plane in host.announced] == [VIP4 + 1]
+
+
+def test_a_host_of_members_announces_nothing(clock: Clock) -> None:
+    host = Host(clock, "c1")
+    host.take(BOTH)
+    assert set(host.kernel.observe()) == {POOL}
+    assert host.announced == []
+
+
+def test_what_somebody_removed_from_the_kernel_is_put_back(host: Host) -> None:
+    host.take(BOTH)
+    host.kernel.apply(POOL, None)
+    host.pools.reconcile(POOL)
+    assert host.kernel.observe() == {}
+    for pool_id in host.pools.resync():
+        host.pools.reconcile(pool_id)
+    assert set(host.kernel.states()) == {member_id(1), member_id(2)}
