@@ -7,6 +7,7 @@ atomic exchange), then services, then the address. Removal goes the other way.
 """
 
 import secrets
+import time
 from collections.abc import Callable, Set
 from pathlib import Path
 from uuid import UUID
@@ -43,7 +44,7 @@ _PROGRAMS = {
     PortKind.UPLINK: {Direction.INGRESS: "director"},
     PortKind.TAP: {Direction.INGRESS: "from_guest", Direction.EGRESS: "to_guest"},
 }
-_SECOND = 1_000_000_000
+_CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; its resolution is one jiffy
 
 
 class EbpfEngine(Engine):
@@ -65,8 +66,8 @@ class EbpfEngine(Engine):
         self._found = self._filters.marked()
         limits = timeouts or Timeouts()
         self._maps.settings[Number(0)] = Settings(
-            *(int(s * _SECOND) for s in (limits.opening, limits.established)),
-            *(int(s * _SECOND) for s in (limits.closing, limits.udp)),
+            *(_jiffies(s) for s in (limits.opening, limits.established)),
+            *(_jiffies(s) for s in (limits.closing, limits.udp)),
         )
         self._read()
         self.sweep()
@@ -356,3 +357,8 @@ def _records(state: PoolState, plane: Plane) -> dict[UUID, MemberRecord]:
             )
         )
     return records
+
+
+def _jiffies(seconds: float) -> int:
+    """The time in the kernel's ticks, the unit of ``bpf_jiffies64()``."""
+    return round(seconds / time.clock_getres(_CLOCK_MONOTONIC_COARSE))

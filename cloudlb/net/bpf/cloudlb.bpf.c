@@ -17,17 +17,17 @@ static __always_inline int forward(struct __sk_buff *skb, const struct port *por
 				   const struct member *member)
 {
 	struct traffic *traffic_of = bpf_map_lookup_elem(&traffic, &number);
-	__u8 macs[12];
+	struct ethhdr *eth = (void *)(long)skb->data;
 
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return TC_ACT_SHOT;
 	if (traffic_of) {
 		traffic_of->packets_in += skb->gso_segs > 1 ? skb->gso_segs : 1;
 		traffic_of->bytes_in += skb->len;
 	}
 	/* Both addresses: behind a learning bridge the source must be the forwarder's own. */
-	__builtin_memcpy(macs, member->mac, 6);
-	__builtin_memcpy(macs + 6, port->mac, 6);
-	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
-		return TC_ACT_SHOT;
+	__builtin_memcpy(eth->h_dest, member->mac, 6);
+	__builtin_memcpy(eth->h_source, port->mac, 6);
 	return bpf_redirect(skb->ifindex, 0);
 }
 
@@ -84,7 +84,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 		return drop_for(EVENT_NO_MEMBER);
 	flow.member = *choice;
 	flow.state = first_state(p);
-	flow.seen = bpf_ktime_get_ns();
+	flow.seen = bpf_jiffies64();
 	if (old)
 		replaced = *old;
 	if (!bpf_map_update_elem(&flows, key, &flow, BPF_ANY)) {
@@ -214,7 +214,7 @@ int sweep(struct __sk_buff *skb)
 {
 	__u32 zero = 0;
 	struct settings *config = bpf_map_lookup_elem(&settings, &zero);
-	struct sweep state = {.now = bpf_ktime_get_ns()};
+	struct sweep state = {.now = bpf_jiffies64()};
 
 	if (!config)
 		return 0;

@@ -60,7 +60,7 @@ static __always_inline __u32 first_state(const struct packet *p)
 /* A client's packet of a known connection. */
 static __always_inline void follow(struct flow *flow, const struct packet *p)
 {
-	flow->seen = bpf_ktime_get_ns();
+	flow->seen = bpf_jiffies64();
 	if (p->protocol != IPPROTO_TCP)
 		return;
 	if (p->tcp_flags & (TCP_FIN | TCP_RST))

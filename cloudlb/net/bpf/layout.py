@@ -163,7 +163,7 @@ class FlowKey(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Where a connection goes; ``seen`` in ns of CLOCK_MONOTONIC."""
+    """Where a connection goes; ``seen`` in jiffies."""
 
     seen: int
     member: int
@@ -200,7 +200,7 @@ class Event(IntEnum):
 
 
 class Settings(NamedTuple):
-    """Time-outs in ns: opening, established, closing, UDP."""
+    """Time-outs in jiffies: opening, established, closing, UDP."""
 
     opening: int
     established: int

@@ -97,7 +97,7 @@ struct flow_key {
 enum flow_state { FLOW_OPENING = 0, FLOW_ESTABLISHED = 1, FLOW_CLOSING = 2, FLOW_UDP = 3 };
 
 struct flow {
-	__u64 seen; /* CLOCK_MONOTONIC, ns */
+	__u64 seen; /* jiffies: read without a call, which the clock in ns is not */
 	__u32 member;
 	__u32 state;
 };
@@ -135,7 +135,7 @@ enum event {
 };
 
 struct settings {
-	__u64 timeout[4]; /* ns, by flow_state */
+	__u64 timeout[4]; /* jiffies, by flow_state */
 };
 
 struct {
