@@ -17,6 +17,7 @@ K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY = 0.2
 LAST_RETRY = 30.0
+_DOUBLINGS = 8  # reach the last; 2**1024 would be no float any more
 
 
 class ReconcileQueue(Generic[K]):
@@ -90,7 +91,8 @@ class ReconcileQueue(Generic[K]):
     def _fail(self, key: K, error: Exception) -> None:
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        delay = min(FIRST_RETRY * 2**failures, LAST_RETRY) * (0.8 + 0.4 * self._jitter())
+        doublings = min(failures, _DOUBLINGS)
+        delay = min(FIRST_RETRY * 2**doublings, LAST_RETRY) * (0.8 + 0.4 * self._jitter())
         if failures == 0:
             LOG.warning("key=%s state=failing error=%r", key, error, exc_info=error)
         self.add(key, delay)

@@ -55,10 +55,15 @@ class Reporter:
             self._generation = generation
 
     def realized(self, realization: Realization) -> None:
-        """A pool's state on this host; one that was reported already is no news."""
+        """A pool's state on this host; one that was reported already is no news.
+
+        Unless another has been on its way since, which this one overtakes.
+        """
         with self._lock:
-            if self._sent.get(realization.pool_id) != realization:
-                self._realizations[realization.pool_id] = realization
+            pool_id = realization.pool_id
+            last = self._realizations.get(pool_id) or self._sent.get(pool_id)
+            if last != realization:
+                self._realizations[pool_id] = realization
                 self._news.set()
 
     def health(self, member_id: UUID, health: Health, reason: str) -> None:

@@ -53,6 +53,8 @@ def _hints(kind: type) -> dict[str, Any]:
 
 def _decode(kind: Any, data: Any) -> Any:
     if kind in _PARSERS:
+        if not isinstance(data, str):
+            raise TypeError(f"{data!r} is no text")
         return _PARSERS[kind](data)
     if dataclasses.is_dataclass(kind):
         hints = _hints(kind)  # type: ignore[arg-type]
