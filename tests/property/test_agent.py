@@ -3,7 +3,9 @@
 
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,6 +17,7 @@ from cloudlb.drivers.dr import DirectRouting
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.dataplane import Plane
 from cloudlb.model.errors import EngineError
+from cloudlb.model.plain import decode, encode
 from cloudlb.model.snapshot import PoolView, Realization, RealizationState, Snapshot
 from tests.planes import member_id, planes
 from tests.views import snapshots
@@ -144,3 +147,34 @@ def test_an_expired_snapshot_neither_adds_nor_removes_nor_announces(
         p for p, plane in before.items() if plane.frontend
     }
     assert announced == []
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> object:
+    """A snapshot's JSON with one of its parts replaced by something else."""
+    whole = {"snapshot": encode(draw(snapshots()))}
+    spots = list(_spots(whole))
+    holder, key = draw(st.sampled_from(spots))
+    holder[key] = draw(json_values)
+    return whole["snapshot"]
+
+
+def _spots(data: Any) -> Iterator[tuple[Any, Any]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    for key, value in items:
+        yield data, key
+        if isinstance(value, dict | list):
+            yield from _spots(value)
+
+
+@given(damaged())
+def test_decoding_something_else_fails_as_callers_expect(data: object) -> None:
+    with suppress(ValueError, TypeError, KeyError):
+        decode(Snapshot, data)
