@@ -248,7 +248,7 @@ class Agent:
                 resync_at = time.monotonic() + self._settings.resync_interval
                 for pool_id in self._pools.resync():
                     self._queue.add(pool_id)
-                self._ports.reconcile()
+                self._ports.resync()
 
 
 def _pool_id(args: dict[str, Any]) -> UUID:

@@ -51,11 +51,12 @@ class Ports:
     def link_changed(self, link: Link) -> None:
         """A link appeared or changed."""
         with self._lock:
-            if self._links.get(link.index) == link:
+            old = self._links.get(link.index)
+            if old == link:
                 return
             self._links[link.index] = link
             self._follow(link.index)
-            if link.name in self._mappings.values():
+            if {link.name, old.name if old else ""} & set(self._mappings.values()):
                 self.reconcile()
         self._changed()
 
@@ -70,6 +71,7 @@ class Ports:
         with self._lock:
             if self._links.pop(index, None) is not None:
                 self._follow(index)
+                self._attached.pop(index, None)
         self._changed()
 
     def set_numbers(self, numbers: Mapping[str, int]) -> None:
@@ -84,6 +86,12 @@ class Ports:
         with self._lock:
             for index in set(self._links) | self._engine.ports():
                 self._follow(index)
+
+    def resync(self) -> None:
+        """Reconcile, and put programs back that somebody else has taken off an interface."""
+        with self._lock:
+            for index in set(self._links) | self._engine.ports():
+                self._follow(index, anew=True)
 
     def uplinks(self) -> tuple[Uplinked, ...]:
         """The mapped interfaces that exist."""
@@ -115,8 +123,8 @@ class Ports:
             name = master.name if master else bridge
             return next((n for n, i in self._mappings.items() if i == name), "")
 
-    def _follow(self, index: int) -> None:
-        """Bring one interface's programs in line with what it is now.
+    def _follow(self, index: int, anew: bool = False) -> None:
+        """Bring one interface's programs in line with what it is now; ``anew`` looks again.
 
         Before all links and the networks' numbers are known, programs of an earlier agent stay
         where they are.
@@ -130,12 +138,12 @@ class Ports:
                     self._engine.detach(index)
                     LOG.info("interface=%d state=detached", index)
                 self._attached.pop(index, None)
-            elif self._attached.get(index) != wanted:
+            elif anew or self._attached.get(index) != wanted:
                 self._engine.attach(wanted)
+                if self._attached.get(index) != wanted:
+                    name = self._links[index].name
+                    LOG.info("interface=%s kind=%s state=attached", name, wanted.kind)
                 self._attached[index] = wanted
-                LOG.info(
-                    "interface=%s kind=%s state=attached", self._links[index].name, wanted.kind
-                )
         except CloudlbError as error:
             # A link may go away at any moment; if it stays, the next resync tries again.
             LOG.warning("interface=%d state=failing: %s", index, error.detail)
