@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from tests import soak
 
 ROOT = Path(__file__).parent.parent
 _LAYERS = ("unit", "property", "packet", "functional", "contract", "lab", "guest")
@@ -21,6 +24,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Requirements(), "requirements")
+    settings.register_profile("soak", max_examples=2000, deadline=None)
+    settings.register_profile("usual", deadline=None)
+    settings.load_profile("soak" if soak.IS_SOAK else "usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -25,8 +25,8 @@ from cloudlb.wsgi.api import make
 
 def main() -> int:
     """Run until a signal; what was applied to the kernel stays."""
-    transport.default_to_memory()
     conf = configuration.load(sys.argv[1:], "cloudlb-allinone")
+    transport.default_to_memory(conf)
     service.prepare(conf, "cloudlb-allinone")
     address = conf.api.bind_host
     if address != "localhost" and not ip_address(address).is_loopback:

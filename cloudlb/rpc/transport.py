@@ -10,11 +10,11 @@ CONDUCTOR = "cloudlb-conductor"
 AGENT = "cloudlb-agent"
 
 
-def default_to_memory() -> None:
+def default_to_memory(conf: cfg.ConfigOpts) -> None:
     """Let the bus be inside this process, unless the configuration names another."""
     for group, options in opts.list_opts():
-        cfg.CONF.register_opts(options, group=group)
-    cfg.CONF.set_default("transport_url", "kombu+memory://")
+        conf.register_opts(options, group=group)
+    conf.set_default("transport_url", "kombu+memory://")
 
 
 def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:

@@ -12,9 +12,10 @@ import pytest
 from cloudlb.api.app import ROUTES
 from cloudlb.api.openapi import operations
 from tests.functional.control import Control
+from tests.soak import count
 
 SEED = 20261120
-BODIES = 200
+BODIES = count(200, 10000)
 WRITES = ("post", "put", "patch")
 JUNK: list[Any] = [
     None,

@@ -10,6 +10,7 @@ import pytest
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.traffic import Load
 from tests.lab.control import Cloud, get, url, wait_until
+from tests.soak import count
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 
@@ -92,7 +93,7 @@ def test_random_changes_of_a_pool_break_no_connection(
     pool = cloud.pool(ALL, scheduler=scheduler)
     present = dict.fromkeys(ALL)
     with Load.flows(lab, pool["address"], 60, interval=0.2) as load:
-        for _ in range(25):
+        for _ in range(count(25, 1000)):
             _change_something(cloud, pool, present, rng)
     assert load.result["broken"] == 0, load.result
     assert load.result["exchanges"] > 60
@@ -155,7 +156,7 @@ def test_replacing_all_members_again_and_again_drops_no_request(lab: Lab, cloud:
     pool = cloud.pool(ALL)
     sets = [["vm1", "vm2"], ["vm3", "vm4"], ["vm2", "vm3"], ALL]
     with Load.requests(lab, url(pool), at_once=4) as load:
-        for turn in range(12):
+        for turn in range(count(12, 300)):
             members = [{"server": name} for name in sets[turn % len(sets)]]
             cloud.ok("PUT", f"/pools/{pool['id']}/members?wait=20", {"members": members})
     assert load.result["failed"] == 0, load.result

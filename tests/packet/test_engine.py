@@ -26,10 +26,11 @@ from tests.planes import (
     director,
     planes,
 )
+from tests.soak import count
 
 POOL = director(()).pool_id
 kernel = settings(
-    max_examples=8,
+    max_examples=count(8, 300),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # looking at the kernel is slow
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

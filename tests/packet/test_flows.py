@@ -16,6 +16,7 @@ from cloudlb.model.pool import Port, Protocol, Scheduler
 from tests.packet.conftest import FLOWS, Bench
 from tests.packet.frames import DROP, from_port, tcp, udp
 from tests.planes import PORTS, VIP4, VIP6, backend, backends, director, member_id
+from tests.soak import count
 
 CHANGES: dict[str, Plane] = {
     "member added": director(backends(1, 2, 3, 4)),
@@ -49,7 +50,9 @@ def test_an_established_connection_stays_when(established: Bench, change: str) -
 
 @pytest.mark.requirement("L9")
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=count(60, 3000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(changes=st.lists(st.sampled_from(sorted(CHANGES)), max_size=12))
 def test_an_established_connection_stays_whatever_changes_in_any_order(

@@ -22,6 +22,7 @@ from tests.packet.frames import (
     udp,
 )
 from tests.planes import VIP4, VIP6, backends, both, director, mac
+from tests.soak import count
 
 SEEDS = (
     tcp(),
@@ -63,7 +64,9 @@ garbage = st.builds(
 )
 frames = st.one_of(damaged(), damaged(), garbage)
 fuzz = settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=count(500, 100000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 

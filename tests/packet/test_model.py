@@ -10,6 +10,7 @@ from tests.packet.conftest import Bench
 from tests.packet.frames import DROP, PASS, REDIRECT
 from tests.packet.model import Director, Sent
 from tests.planes import PORTS, VIP4, VIP6, backend, director
+from tests.soak import count
 
 VIPS = {VIP4: 1, VIP6: 2}
 SERVICES = frozenset((port.protocol.value, port.port) for port in PORTS)
@@ -37,7 +38,9 @@ changes = st.tuples(
 @pytest.mark.requirement("L4")
 @pytest.mark.requirement("L9")
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=count(200, 5000),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(steps=st.lists(st.one_of(packets, packets, packets, changes), max_size=30))
 def test_the_director_does_what_the_model_says(

@@ -14,6 +14,7 @@ from cloudlb.model.pool import Scheduler
 from tests.packet.conftest import SEED, Bench
 from tests.packet.frames import client_of, tcp
 from tests.planes import NETWORK, PORTS, VIP4, VIP6, backend, backends, director
+from tests.soak import count
 
 FAMILIES = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 CLIENTS = 64
@@ -55,7 +56,9 @@ def test_clients_go_where_the_reference_says(bench: Bench, vip: Address) -> None
 
 @pytest.mark.requirement("L8")
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=count(25, 500),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     changes=st.lists(

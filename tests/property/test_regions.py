@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cloudlb.engines.regions import Regions
+from tests.soak import count
 
 SIZE = 64
 
@@ -60,7 +61,9 @@ class Allocations(RuleBasedStateMachine):
 
 
 TestAllocations = Allocations.TestCase
-TestAllocations.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAllocations.settings = settings(
+    max_examples=count(60, 2000), stateful_step_count=40, deadline=None
+)
 
 
 @given(st.lists(st.integers(0, 4), max_size=20), st.randoms())
