@@ -125,8 +125,13 @@ class Prober:
             return []
         replies: list[Reply] = []
         for key, _ in self._selector.select(wait):
-            probe_socket: ProbeSocket = key.data
-            for received in probe_socket.receive():
+            probe_socket = self._sockets[key.data]
+            try:
+                frames = probe_socket.receive()
+            except OSError as error:
+                self._drop_socket(key.data, error)
+                continue
+            for received in frames:
                 if reply := frame.parse_reply(received):
                     replies.append(reply)
                     _hang_up(probe_socket, received, reply)
@@ -146,13 +151,14 @@ class Prober:
             target = self._targets.get(member_id)
             if target is None or self._turns.get(member_id) != turn:
                 continue
-            self._schedule(max(due + target.monitor.interval, now), member_id)
+            due += target.monitor.interval
+            self._schedule(due if due > now else now + target.monitor.interval, member_id)
             token = self._draw(32)
             self._waiting[token] = member_id, now + target.monitor.timeout
             try:
                 self._send(target, token)
             except OSError as error:
-                LOG.debug("member=%s probe failed: %s", member_id, error)
+                self._drop_socket(target.interface, error)
 
     def _schedule(self, due: float, member_id: UUID) -> None:
         """Probe a member next at ``due``, and at no time that was planned before."""
@@ -171,8 +177,15 @@ class Prober:
     def _socket(self, interface: str) -> ProbeSocket:
         if interface not in self._sockets:
             opened = self._sockets[interface] = ProbeSocket(interface, self._port)
-            self._selector.register(opened.fileno(), selectors.EVENT_READ, opened)
+            self._selector.register(opened, selectors.EVENT_READ, interface)
         return self._sockets[interface]
+
+    def _drop_socket(self, interface: str, error: OSError) -> None:
+        """An interface that is down may come back as another one: then with another socket."""
+        LOG.debug("interface=%s probe failed: %s", interface, error)
+        if probe_socket := self._sockets.pop(interface, None):
+            self._selector.unregister(probe_socket)
+            probe_socket.close()
 
     def _judge(self, replies: list[Reply]) -> list[Verdict]:
         with self._lock:
