@@ -98,8 +98,8 @@ def echo_request(path: Path, token: int) -> bytes:
 def parse_reply(frame: bytes) -> Reply | None:
     """The answer in a received frame, None when it is none."""
     try:
-        mac = Mac.unpack(frame[6:12])
-        ethertype = int.from_bytes(frame[12:14])
+        source, ethertype = struct.unpack_from("!6x6sH", frame)
+        mac = Mac.unpack(source)
         if ethertype == _ETHERTYPE[4]:
             return _parse_payload(mac, frame[23], frame[14 + (frame[14] & 15) * 4 :], 0)
         if ethertype == _ETHERTYPE[6]:
@@ -118,7 +118,8 @@ def _parse_payload(mac: Mac, protocol: int, payload: bytes, echo_reply: int) -> 
         if flags & _RST:
             return Reply(Answer.REFUSED, mac, token, port)
     if protocol in (_ICMP, _ICMPV6) and payload[0] == echo_reply:
-        return Reply(Answer.ECHO, mac, int.from_bytes(payload[4:8]))
+        (token,) = struct.unpack_from("!4xI", payload)
+        return Reply(Answer.ECHO, mac, token)
     return None
 
 
