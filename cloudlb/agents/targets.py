@@ -15,7 +15,10 @@ from cloudlb.net.frame import source_address
 def targets(
     host: str, views: Iterable[PoolView], ports: Ports, inventory: HostInventory
 ) -> dict[UUID, Target]:
-    """The running members of monitored pools that ``host`` directs, by member."""
+    """The running members of monitored pools that ``host`` directs, by member.
+
+    Removed ones too: one that is dead must not drain.
+    """
     addresses = {uplink.network: uplink.addresses for uplink in inventory.uplinks()}
     found: dict[UUID, Target] = {}
     for view in _monitored(host, views):
@@ -24,7 +27,7 @@ def targets(
         if monitor is None or link is None:
             continue
         for m in view.members:
-            if m.removing or m.placement is None or not m.placement.running:
+            if m.placement is None or not m.placement.running:
                 continue
             found[m.member.id] = Target(
                 member_id=m.member.id,
