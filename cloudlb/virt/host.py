@@ -63,7 +63,7 @@ class Libvirt:
         except libvirt.libvirtError as error:
             LOG.debug("libvirt=%s unreachable: %s", self._uri, error)
             return False
-        connection.setKeepAlive(_KEEPALIVE, 3)
+        self._keep_alive(connection)
         connection.registerCloseCallback(self._closed, None)
         for event in (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, libvirt.VIR_DOMAIN_EVENT_ID_REBOOT):
             connection.domainEventRegisterAny(None, event, lambda *_: self._changed(), None)
@@ -72,6 +72,13 @@ class Libvirt:
         LOG.info("libvirt=%s state=connected", self._uri)
         self._changed()
         return True
+
+    def _keep_alive(self, connection: Any) -> None:
+        """Notice a libvirtd that hangs; a driver inside this process has nothing to ask."""
+        try:
+            connection.setKeepAlive(_KEEPALIVE, 3)
+        except libvirt.libvirtError as error:
+            LOG.debug("libvirt=%s without keep-alive: %s", self._uri, error)
 
     def _closed(self, _connection: Any, reason: int, _opaque: Any) -> None:
         LOG.warning("libvirt=%s state=lost reason=%d", self._uri, reason)

@@ -53,17 +53,21 @@ def parse_domain(text: str) -> Domain:
 
 
 def _owner(metadata: ElementTree.Element | None) -> tuple[Owner, str]:
-    """Nova writes its instance's project; a plain domain may carry cloudlb's own element."""
+    """Nova writes its instance's project; a plain domain may carry cloudlb's own element.
+
+    A domain of another's stays theirs, whatever else its metadata says.
+    """
+    project_id = ""
     for element in metadata if metadata is not None else ():
         space, _, name = element.tag[1:].partition("}")
         if space in _NOVA and name == "instance":
             project = element.find(f".//{{{space}}}project")
             return Owner.NOVA, project.get("uuid", "") if project is not None else ""
-        if space in _FOREIGN:
+        if space.startswith(_FOREIGN):
             return Owner.FOREIGN, ""
         if space == _CLOUDLB:
-            return Owner.LIBVIRT, element.get("project", "")
-    return Owner.LIBVIRT, ""
+            project_id = element.get("project", "")
+    return Owner.LIBVIRT, project_id
 
 
 def _interfaces(root: ElementTree.Element) -> list[DomainInterface]:
