@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The receiving ends: what the conductor and an agent answer on the bus."""
 
+import functools
 import logging
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import oslo_messaging
 from oslo_config import cfg
@@ -13,6 +15,8 @@ from cloudlb.rpc.context import ContextSerializer, RequestContext
 from cloudlb.rpc.transport import AGENT, CONDUCTOR, target, transport
 
 LOG = logging.getLogger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Conductor(Protocol):
@@ -35,18 +39,40 @@ class Agent(Protocol):
         """Answer a read-only question with JSON data."""
 
 
+class EndpointError(Exception):
+    """What a method failed with; the caller sees oslo.messaging's RemoteError of it."""
+
+
+def _answers(method: Callable[P, R]) -> Callable[P, R]:
+    """Have every failure reach the caller as a failure of the other side.
+
+    oslo.messaging raises Python's own exceptions at the caller as if they had happened there.
+    """
+
+    @functools.wraps(method)
+    def answer(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            raise EndpointError(f"{type(error).__name__}: {error}") from error
+
+    return answer
+
+
 class _ConductorEndpoint:
     """Plain data in, plain data out, for the conductor."""
 
     def __init__(self, conductor: Conductor) -> None:
         self._conductor = conductor
 
+    @_answers
     def get_desired(
         self, _context: RequestContext, host: str, have_generation: int
     ) -> dict[str, Any] | None:
         snapshot = self._conductor.get_desired(host, have_generation)
         return None if snapshot is None else plain.encode(snapshot)
 
+    @_answers
     def report(self, _context: RequestContext, host: str, report: dict[str, Any]) -> None:
         self._conductor.report(host, plain.decode(Report, report))
 
@@ -60,6 +86,7 @@ class _AgentEndpoint:
     def changed(self, _context: RequestContext, generation: int) -> None:
         self._agent.changed(generation)
 
+    @_answers
     def ask(self, _context: RequestContext, question: str, args: dict[str, Any]) -> Any:
         return self._agent.ask(question, args)
 

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conductor and agent talk over a real bus, which is in this process."""
+
+import logging
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from oslo_config import cfg
+
+from cloudlb import conf as configuration
+from cloudlb.model.errors import InvalidRequest, Unavailable
+from cloudlb.model.pool import Health
+from cloudlb.model.snapshot import HealthReport, Realization, RealizationState, Report, Snapshot
+from cloudlb.rpc import client
+from cloudlb.rpc.client import AgentClient, ConductorClient, oslo_messaging
+from cloudlb.rpc.context import ContextSerializer, RequestContext
+from cloudlb.rpc.doorbell import doorbell
+from cloudlb.rpc.server import serve_agent, serve_conductor
+from tests.planes import member_id
+from tests.views import member, pool, snapshot, tcp_monitor, view
+
+SNAPSHOT = snapshot(view(member(1), member(2, removing=True), monitor=tcp_monitor()))
+REPORT = Report(
+    3,
+    (Realization(pool().id, 3, RealizationState.FAILING, "busy", (member_id(2),)),),
+    None,
+    (HealthReport(member_id(1), Health.OFFLINE, "refuses", 9),),
+)
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> cfg.ConfigOpts:
+    """The bus is in this process; the host is d1."""
+    file = tmp_path_factory.mktemp("rpc") / "cloudlb.conf"
+    file.write_text("[DEFAULT]\nhost = d1\ntransport_url = kombu+memory://\n")
+    return configuration.load(["--config-file", str(file)], "cloudlb-tests")
+
+
+class Conductor:
+    """Has one snapshot and remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self.told: list[tuple[str, Report]] = []
+        self.error: Exception | None = None
+
+    def get_desired(self, host: str, have_generation: int) -> Snapshot | None:
+        self.asked.append((host, have_generation))
+        if self.error:
+            raise self.error
+        return SNAPSHOT if have_generation != SNAPSHOT.generation else None
+
+    def report(self, host: str, report: Report) -> None:
+        self.told.append((host, report))
+
+
+class Agent:
+    """Remembers doorbells and repeats questions."""
+
+    def __init__(self) -> None:
+        self.rung: queue.Queue[int] = queue.Queue()
+
+    def changed(self, generation: int) -> None:
+        self.rung.put(generation)
+
+    def ask(self, question: str, args: dict[str, Any]) -> Any:
+        if question == "nonsense":
+            raise InvalidRequest("An agent does not answer that.")
+        return {"question": question, **args}
+
+
+@pytest.fixture(scope="module")
+def bus(conf: cfg.ConfigOpts) -> Iterator[tuple[Conductor, Agent]]:
+    """A conductor and the agent of d1 that answer; to stop them takes a second each."""
+    conductor, agent = Conductor(), Agent()
+    servers = [serve_conductor(conf, conductor), serve_agent(conf, agent)]
+    yield conductor, agent
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def conductor(bus: tuple[Conductor, Agent]) -> Conductor:
+    """One that answers on the bus and was asked nothing yet."""
+    bus[0].__init__()  # type: ignore[misc]
+    return bus[0]
+
+
+@pytest.fixture
+def agent(bus: tuple[Conductor, Agent]) -> Agent:
+    """The agent of d1, on the bus."""
+    return bus[1]
+
+
+def test_a_snapshot_arrives_as_it_was_sent(conf: cfg.ConfigOpts, conductor: Conductor) -> None:
+    assert ConductorClient(conf).get_desired("d1", 0) == SNAPSHOT
+    assert conductor.asked == [("d1", 0)]
+
+
+def test_who_has_the_current_snapshot_gets_none(
+    conf: cfg.ConfigOpts, conductor: Conductor
+) -> None:
+    assert ConductorClient(conf).get_desired("d1", SNAPSHOT.generation) is None
+
+
+def test_a_report_arrives_as_it_was_sent(conf: cfg.ConfigOpts, conductor: Conductor) -> None:
+    ConductorClient(conf).report("d1", REPORT)
+    assert conductor.told == [("d1", REPORT)]
+
+
+def test_a_conductor_that_fails_is_unavailable(
+    conf: cfg.ConfigOpts, conductor: Conductor, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    conductor.error = RuntimeError("the database is locked")
+    with pytest.raises(Unavailable) as caught:
+        ConductorClient(conf).get_desired("d1", 0)
+    assert caught.value.message == "The conductor does not answer."
+    assert "the database is locked" in caught.value.detail
+
+
+def test_a_conductor_that_is_not_there_is_unavailable(
+    conf: cfg.ConfigOpts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CONDUCTOR", "nobody")
+    with pytest.raises(Unavailable, match="The conductor does not answer"):
+        ConductorClient(conf, timeout=0.2).get_desired("d1", 0)
+
+
+def test_a_doorbell_is_heard(conf: cfg.ConfigOpts, agent: Agent) -> None:
+    AgentClient(conf).changed("d1", 7)
+    assert agent.rung.get(timeout=10) == 7
+
+
+def test_a_question_is_answered(conf: cfg.ConfigOpts, agent: Agent) -> None:
+    answer = AgentClient(conf).ask("d1", "stats", {"pool_id": "x"}, timeout=10)
+    assert answer == {"question": "stats", "pool_id": "x"}
+
+
+def test_an_agent_that_is_not_there_is_unavailable(conf: cfg.ConfigOpts, agent: Agent) -> None:
+    with pytest.raises(Unavailable, match="agent of host d9 does not answer"):
+        AgentClient(conf).ask("d9", "stats", {}, timeout=0.2)
+
+
+def test_a_question_that_an_agent_does_not_know_is_unavailable(
+    conf: cfg.ConfigOpts, agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    with pytest.raises(Unavailable) as caught:
+        AgentClient(conf).ask("d1", "nonsense", {}, timeout=10)
+    assert "does not answer that" in caught.value.detail
+
+
+class TestDoorbell:
+    """Ringing may fail; it is told when it begins and when it ends."""
+
+    class Bells:
+        def __init__(self) -> None:
+            self.rung: list[tuple[str, int]] = []
+            self.error: Exception | None = None
+
+        def changed(self, host: str, generation: int) -> None:
+            if self.error:
+                raise self.error
+            self.rung.append((host, generation))
+
+    def test_every_host_is_rung(self) -> None:
+        bells: Any = self.Bells()
+        doorbell(bells)({"d1": 7, "c1": 3})
+        assert bells.rung == [("d1", 7), ("c1", 3)]
+
+    @pytest.mark.parametrize("error", [oslo_messaging.MessagingException("x"), OSError("x")])
+    def test_a_bus_that_is_down_is_told_once_and_its_return_too(
+        self, error: Exception, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "cloudlb.rpc.doorbell")
+        bells: Any = self.Bells()
+        ring = doorbell(bells)
+        bells.error = error
+        ring({"d1": 7})
+        ring({"d1": 8})
+        bells.error = None
+        ring({"d1": 9})
+        ring({"d1": 10})
+        assert bells.rung == [("d1", 9), ("d1", 10)]
+        assert [record.getMessage() for record in caplog.records] == [
+            "bus=down cause=x; agents pull by themselves",
+            "bus=up",
+        ]
+
+
+def test_the_context_travels_with_its_request_id() -> None:
+    serializer = ContextSerializer()
+    context = RequestContext(request_id="req-1", user_id="u", project_id="p", roles=["reader"])
+    arrived = serializer.deserialize_context(serializer.serialize_context(context))
+    assert isinstance(arrived, RequestContext)
+    assert (arrived.request_id, arrived.user_id, arrived.project_id, arrived.roles) == (
+        "req-1",
+        "u",
+        "p",
+        ["reader"],
+    )
