@@ -37,6 +37,7 @@ from cloudlb.net.bpf.layout import (
     pack_address,
     unpack_address,
 )
+from cloudlb.net.bpf.maps import PortMap
 from cloudlb.net.bpf.programs import Programs
 from cloudlb.net.tc import Direction, Filters
 
@@ -60,6 +61,7 @@ class EbpfEngine(Engine):
     ) -> None:
         self._programs = Programs(bpffs, objects, flow_table_size)
         self._maps = self._programs.maps
+        self._port_records = PortMap(self._maps.near_ports, self._maps.ports)
         self._draw_seed = draw_seed
         self._filters = Filters()
         self._ports: dict[int, HostPort] = {}
@@ -90,13 +92,13 @@ class EbpfEngine(Engine):
 
     def ports(self) -> frozenset[int]:
         """The interfaces in the maps or with our filters, also by an earlier process."""
-        return frozenset(key.value for key, _ in self._maps.ports.items()) | self._found
+        return frozenset(key.value for key, _ in self._port_records.items()) | self._found
 
     def attach(self, port: HostPort) -> None:
         """Tell the programs the port's network, then put them on it."""
-        old = self._maps.ports.get(Number(port.index))
+        old = self._port_records.get(Number(port.index))
         if old is None or (old.network, old.mac) != (port.network, port.mac.packed):
-            self._maps.ports[Number(port.index)] = PortRecord(
+            self._port_records[Number(port.index)] = PortRecord(
                 port.network, bytes(4), bytes(16), port.mac.packed
             )
         for state in self._mirror.pools.values():
@@ -116,7 +118,7 @@ class EbpfEngine(Engine):
         for key, _ in list(self._maps.deliveries.items()):
             if key.ifindex == index:
                 del self._maps.deliveries[key]
-        del self._maps.ports[Number(index)]
+        del self._port_records[Number(index)]
 
     def counters(self, pool_id: UUID) -> tuple[MemberCounters, ...]:
         """From the maps, in the members' order."""

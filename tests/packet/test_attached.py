@@ -10,7 +10,7 @@ from pyroute2 import IPRoute
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.net.tc import Direction, Filters
 from tests.packet.conftest import TAP_MAC, UPLINK_MAC, Bench
-from tests.packet.frames import arp, tcp, udp
+from tests.packet.frames import PASS, REDIRECT, arp, tcp, udp
 from tests.planes import NETWORK, VIP4, VIP6, backends, compute, director, mac
 
 _ETH_P_ALL = 3
@@ -133,3 +133,27 @@ def test_attaching_again_changes_nothing(bench: Bench) -> None:
 def _filters(ipr: IPRoute, index: int) -> list[str]:
     found = [f for d in Direction for f in ipr.get_filters(index=index, parent=d)]
     return [str(f["attrs"]) for f in found]
+
+
+@pytest.fixture
+def far() -> Iterator[int]:
+    """The number of an interface that came late in the life of its host."""
+    number = 70000
+    with IPRoute() as ipr:
+        peer = {"ifname": "far1"}
+        ipr.link(
+            "add", ifname="far0", kind="veth", index=number, address=str(UPLINK_MAC), peer=peer
+        )
+        yield number
+        ipr.link("del", index=number)
+
+
+def test_an_interface_with_a_large_number_is_found_as_well(bench: Bench, far: int) -> None:
+    bench.apply(director(backends(1)))
+    assert bench.run("director", tcp(), far)[0] == PASS
+    bench.engine.attach(HostPort(far, PortKind.UPLINK, NETWORK, UPLINK_MAC))
+    assert bench.engine.ports() == {bench.uplink, bench.tap, far}
+    assert bench.run("director", tcp(), far)[0] == REDIRECT
+    bench.engine.detach(far)
+    assert bench.engine.ports() == {bench.uplink, bench.tap}
+    assert bench.run("director", tcp(), far)[0] == PASS

@@ -136,7 +136,7 @@ SEC("tc")
 int director(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
-	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct port *port = port_of(ifindex);
 	struct packet p = {};
 
 	if (!port || skb->vlan_present || skb->pkt_type == PACKET_OTHERHOST || parse(skb, &p))
@@ -162,7 +162,7 @@ SEC("tc")
 int from_guest(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
-	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct port *port = port_of(ifindex);
 	struct packet p = {};
 	__u32 *member;
 
@@ -191,7 +191,7 @@ SEC("tc")
 int to_guest(struct __sk_buff *skb)
 {
 	__u32 ifindex = skb->ifindex;
-	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct port *port = port_of(ifindex);
 	struct packet p = {};
 
 	if (!port || parse_l3(skb, &p))

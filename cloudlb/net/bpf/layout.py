@@ -65,6 +65,7 @@ class PortRecord(NamedTuple):
     own_ipv4: bytes
     own_link_local: bytes
     mac: bytes
+    attached: int = 1
 
 
 class VipKey(NamedTuple):
@@ -210,7 +211,8 @@ class Settings(NamedTuple):
 
 NUMBER = Codec(Number, "I")
 COUNT = Codec(Count, "Q")
-PORT = Codec(PortRecord, "I4s16s6s2x")
+PORT = Codec(PortRecord, "I4s16s6sBx")
+NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 VIP = Codec(Vip, "II")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")

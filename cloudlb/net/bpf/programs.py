@@ -42,6 +42,7 @@ _RUN_FRAME = bytes(64)
 class Maps:
     """All maps that the programs share with the agent, by the names of maps.h."""
 
+    near_ports: BpfMap[Number, PortRecord]
     ports: BpfMap[Number, PortRecord]
     vips: BpfMap[VipKey, Vip]
     services: BpfMap[ServiceKey, Number]
@@ -128,6 +129,7 @@ def _layout_digest() -> str:
 def _open_maps(libbpf: Libbpf, pins: Path) -> Maps:
     number = layout.NUMBER
     return Maps(
+        near_ports=BpfMap(libbpf, pins / "near_ports", number, layout.PORT),
         ports=BpfMap(libbpf, pins / "ports", number, layout.PORT),
         vips=BpfMap(libbpf, pins / "vips", layout.VIP_KEY, layout.VIP),
         services=BpfMap(libbpf, pins / "services", layout.SERVICE_KEY, number),
