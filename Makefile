@@ -46,7 +46,7 @@ docs: setup
 	@$(PY)/sphinx-build -q -W --keep-going -b html doc/source build/doc
 
 bench: setup
-	@$(PY)/python -m benchmarks --cache $(CACHE)
+	@$(PY)/python -m benchmarks --cache $(CACHE) --write-readme
 
 format: setup
 	@$(PY)/ruff format -q .
