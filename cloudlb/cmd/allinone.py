@@ -29,7 +29,7 @@ def main() -> int:
     transport.default_to_memory(conf)
     service.prepare(conf, "cloudlb-allinone")
     address = conf.api.bind_host
-    if address != "localhost" and not ip_address(address).is_loopback:
+    if not _is_loopback(address):
         sys.stderr.write(
             f"[api] bind_host is {address}: without authentication the API may only be served "
             "on loopback; set it to 127.0.0.1 or ::1.\n"
@@ -57,6 +57,14 @@ def main() -> int:
     for server in servers:
         server.stop()
     return status
+
+
+def _is_loopback(address: str) -> bool:
+    """Other names than localhost are not looked up: they may change their minds."""
+    try:
+        return address == "localhost" or ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _close_after(stopping: threading.Event, web: Any) -> None:

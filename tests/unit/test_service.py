@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A service process: ends when told, or when one of its threads fails; systemd is told."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloudlb.service import Service, notify
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """The handlers of this process are put back."""
+    saved = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in saved.items():
+        signal.signal(number, handler)
+
+
+def _wait(stopping: threading.Event) -> None:
+    stopping.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_threads_and_the_process_in_good_order(number: signal.Signals) -> None:
+    ended = []
+
+    def kill_when_ready(stopping: threading.Event) -> None:
+        while signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, None):
+            stopping.wait(0.01)
+        os.kill(os.getpid(), number)
+
+    service = Service("test")
+    for name in ("a", "b"):
+        service.thread(name, lambda stopping: (_wait(stopping), ended.append(1))[0])
+    before = signal.getsignal(number)
+    assert before in (signal.SIG_DFL, signal.default_int_handler)
+    service.thread("killer", kill_when_ready)
+    assert service.run() == 0
+    assert ended == [1, 1]
+
+
+def test_a_thread_that_fails_ends_the_process_with_status_1(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(_stopping: threading.Event) -> None:
+        raise RuntimeError("no memory")
+
+    service = Service("test")
+    service.thread("worker", _wait)
+    service.thread("unlucky", fail)
+    assert service.run() == 1
+    (record,) = (r for r in caplog.records if r.levelname == "ERROR")
+    assert record.getMessage() == "service=test thread=unlucky failed, the process ends"
+    assert record.exc_info is not None
+
+
+def test_a_thread_that_does_not_end_does_not_hold_the_process() -> None:
+    forever = threading.Event()
+    service = Service("test")
+    service.thread("stuck", lambda _stopping: _wait(forever))
+    service.stopping.set()
+    assert service.run(drain=0.01) == 0
+    forever.set()
+
+
+@pytest.mark.parametrize("is_abstract", [False, True], ids=["path", "abstract"])
+def test_systemd_hears_when_the_service_is_ready_and_when_it_stops(
+    is_abstract: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"@{tmp_path}/notify" if is_abstract else f"{tmp_path}/notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path.replace("@", "\0"))
+        systemd.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        service = Service("test")
+        service.stopping.set()
+        service.run()
+        assert [systemd.recv(99), systemd.recv(99)] == [b"READY=1", b"STOPPING=1"]
+
+
+def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify("READY=1")
