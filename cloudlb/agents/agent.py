@@ -84,6 +84,7 @@ class Agent:
         self._lock = threading.RLock()
         self._bell = threading.Event()
         self._stirred = threading.Event()
+        self._listed = threading.Event()
         self._generation = 0
         self._complete = False
         self._off: frozenset[UUID] = frozenset()
@@ -124,10 +125,10 @@ class Agent:
         """What must run, by name."""
         wanted: dict[str, Callable[[threading.Event], None]] = {
             "links": LinkMonitor(
-                self._ports.link_changed, self._ports.link_gone, self._ports.links_listed
+                self._ports.link_changed, self._ports.link_gone, self._links_listed
             ).run,
             "pull": self._pull_forever,
-            "reconcile": self._queue.run,
+            "reconcile": self._reconcile_forever,
             "report": self._reporter.run,
             "inventory": self._watch_inventory,
             "upkeep": self._upkeep,
@@ -189,10 +190,20 @@ class Agent:
         self._reporter.set_generation(snapshot.generation)
         networks = {n.name: n.number for n in snapshot.networks}
         networks |= {view.network.name: view.network.number for view in snapshot.pools}
+        self._ports.set_numbers(networks)
         for pool_id in self._pools.want(snapshot, adds):
             self._queue.add(pool_id)
-        self._ports.set_numbers(networks)
         self._retarget()
+
+    def _links_listed(self) -> None:
+        self._ports.links_listed()
+        self._listed.set()
+
+    def _reconcile_forever(self, stopping: threading.Event) -> None:
+        """Once the links are known: a new director announces its addresses on them."""
+        while not stopping.is_set() and not self._listed.wait(0.5):
+            pass
+        self._queue.run(stopping)
 
     def _reconcile(self, pool_id: UUID) -> None:
         self._pools.reconcile(pool_id)
