@@ -18,7 +18,7 @@ _WHAT = {
     "from_guest": "at the tap, answer of a member",
     "to_guest": "at the tap, packet to a member",
 }
-_PEERS = "bare DR without table 154, its parser 64 (another run)"
+_PEERS = "bare DR without a table 2.4 (154 ÷ 64, another run)"
 
 Samples = dict[str, list[float]]
 

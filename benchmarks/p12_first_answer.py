@@ -18,9 +18,11 @@ from benchmarks.result import LOADED, Line, Result, at_most, quantile
 from benchmarks.site import Site, in_namespace
 from cloudlb.lab.topology import VIP_RANGE4
 
-REPETITIONS = 30
 TARGET_MS = 150
 ENOUGH = 20
+"""Repetitions while the machine was quiet."""
+MOST = 48
+"""Repetitions, when it is not."""
 
 
 @dataclass(frozen=True)
@@ -38,33 +40,39 @@ def measure(context: Context) -> Result:
     """A new address for each repetition, so that no neighbour is known."""
     site = Site(context.lab())
     rng = random.Random(12)  # noqa: S311  (moments, not secrets)
-    samples = []
-    addresses = [VIP_RANGE4[number] for number in range(1, REPETITIONS + 1)]
+    samples: list[Sample] = []
+    addresses = [VIP_RANGE4[number] for number in range(1, MOST + 1)]
     with site.held(addresses):
         for address in addresses:
             with context.foreign() as foreign:
                 moments, pool_id = _sample(site, address, rng.random())
             samples.append(Sample(moments.answered * 1e3, moments.accepted, foreign.rate))
             site.remove_pool(pool_id)
+            if len(_quiet(samples)) == ENOUGH:
+                break
     return Result([_line(samples)], {"samples": [asdict(sample) for sample in samples]})
 
 
 def _line(samples: list[Sample]) -> Line:
     """Of the quiet samples when there are enough, else of all and marked so."""
-    quiet = [sample for sample in samples if sample.foreign < QUIET]
-    counts = len(quiet) >= ENOUGH
+    quiet = _quiet(samples)
+    counts = len(quiet) == ENOUGH
     used = quiet if counts else samples
     times = [sample.answered_ms for sample in used]
-    load = quantile([sample.foreign for sample in samples], 0.5)
+    load = quantile([sample.foreign for sample in (quiet if counts else samples)], 0.5)
     return Line(
         "P12",
         "POST of a pool with 4 members → first packet answered, ms",
         "amphora > 60,000",
         f"p50 ≤ {TARGET_MS}",
-        f"p50 {quantile(times, 0.5):.0f}, p99 {quantile(times, 0.99):.0f}, n = {len(times)}; "
-        f"others used {load:.2f} CPU-s/s",
+        f"p50 {quantile(times, 0.5):.0f}, p99 {quantile(times, 0.99):.0f}, n = {len(times)} of "
+        f"{len(samples)}; others used {load:.2f} CPU-s/s",
         at_most(quantile(times, 0.5), TARGET_MS) if counts else LOADED,
     )
+
+
+def _quiet(samples: list[Sample]) -> list[Sample]:
+    return [sample for sample in samples if sample.foreign < QUIET]
 
 
 def _sample(site: Site, address: IPv4Address, lead: float) -> tuple[Moments, str]:
