@@ -100,14 +100,15 @@ def test_there_are_no_domains_without_a_connection(monkeypatch: pytest.MonkeyPat
     assert not absent.changed.is_set()
 
 
-def test_a_connection_that_was_lost_comes_back(
+def test_a_connection_that_was_lost_comes_back_and_both_are_told(
     connected: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    told = threading.Semaphore(0)
     monkeypatch.setattr(host, "_RETRY", 0.01)
+    monkeypatch.setattr(connected.libvirt, "_changed", told.release)
     connected.libvirt._closed(None, libvirt.VIR_CONNECT_CLOSE_REASON_EOF, None)
-    assert connected.changed.wait(10)
-    connected.changed.clear()
-    assert connected.changed.wait(10), "no new connection"
+    for event in ("loss", "return"):
+        assert told.acquire(timeout=10), f"the {event} was not told"
     assert connected.libvirt.domains() is not None
 
 
