@@ -134,8 +134,10 @@ class TestProbeSocket:
     ) -> None:
         frame = bytes(Ether(src=str(HERE), dst=str(PEER)) / IP() / TCP(dport=PORT, flags="S"))
         channel.send(frame)
-        while far.recv(256) != frame:
-            pass
+        send_frame("near0", frame)
+        for _ in range(2):
+            while far.recv(256) != frame:
+                pass
         assert self._received(channel, far) == []
 
     def test_without_frames_nothing_is_waited_for(self, channel: ProbeSocket) -> None:
@@ -290,15 +292,20 @@ class Watched:
 
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
+        self.gone: list[int] = []
         self.before_listed: set[str] | None = None
         monitor = LinkMonitor(
             lambda link: self.links.update({link.index: link}),
-            lambda index: self.links.pop(index, None),
+            self._gone,
             self._listed,
         )
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=monitor.run, args=(self.stopping,))
         self.thread.start()
+
+    def _gone(self, index: int) -> None:
+        self.gone.append(index)
+        self.links.pop(index, None)
 
     def _listed(self) -> None:
         self.before_listed = {link.name for link in self.links.values()}
@@ -340,6 +347,7 @@ class TestMonitor:
             _ip("link del br7")
             until("the bridge's end", lambda: watched.named("br7") is None)
             until("the port's freedom", lambda: (t := watched.named("tap7")) and t.master == 0)
+            assert tap.index not in watched.gone
         finally:
             _ip("link del tap7")
         until("the tap's end", lambda: watched.named("tap7") is None)
@@ -430,6 +438,20 @@ class TestFilters:
         shown = _tc("filter", "show", "dev", "near0", "ingress")
         assert "pref 7 u32" in shown
         assert "cloudlb" not in shown
+
+    def test_a_strangers_program_is_not_taken_for_ours(
+        self, filters: Filters, program: int
+    ) -> None:
+        index = _index("near0")
+        with IPRoute() as ipr:
+            ipr.tc("add", "clsact", index)
+            ipr.tc(
+                *("add-filter", "bpf", index),
+                **{"fd": program, "name": "theirs", "parent": Direction.INGRESS, "prio": 7},
+            )
+        assert filters.attached(index, Direction.INGRESS) is None
+        filters.detach(index)
+        assert "theirs" in _tc("filter", "show", "dev", "near0", "ingress")
 
     def test_an_interface_that_is_gone_is_no_trouble(self, filters: Filters) -> None:
         filters.detach(1 << 20)

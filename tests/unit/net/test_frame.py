@@ -73,6 +73,13 @@ def test_a_connection_attempt_is_one(path: Path, token: int) -> None:
     assert (tcp.flags, tcp.dataofs) == ("S", 5)
 
 
+def test_checksums_are_right_whatever_they_carry_over() -> None:
+    pseudo = V4.source.packed + V4.address.packed + bytes.fromhex("00060014")
+    for token in range(0x10000):
+        segment = tcp_syn(V4, 50000, 443, token)[34:]
+        assert int.from_bytes(pseudo + segment) % 0xFFFF == 0, token
+
+
 @pytest.mark.parametrize(
     ("path", "kind", "code"),
     [(V4, ICMP, 8), (V6, ICMPv6EchoRequest, 128)],
