@@ -3,6 +3,7 @@
 
 from collections.abc import Collection
 from ipaddress import ip_address
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -16,11 +17,12 @@ def claim(
     network: Network,
     given: str | None,
     version: int | None,
-    own: Collection[str] = (),
+    own: Collection[UUID] = (),
 ) -> Address:
     """The address of a new pool: the given one, else the lowest free one of a family.
 
-    ``own`` names the servers that are to be its members; they may hold the address already.
+    ``own`` are the servers that the caller may make its members; they may hold the address
+    already.
     """
     wanted = None if given is None else ip_address(given)
     if wanted is not None:

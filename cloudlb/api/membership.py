@@ -71,9 +71,14 @@ class Membership:
                 return record
         raise missing("member", member_id)
 
-    def add(self, wanted: Sequence[Wanted]) -> Outcome:
-        """Members that must not be there yet. One that is being removed is taken back."""
-        pairs = self._match(wanted)
+    def add(
+        self, wanted: Sequence[Wanted], found: Mapping[str, ServerRecord] | None = None
+    ) -> Outcome:
+        """Members that must not be there yet. One that is being removed is taken back.
+
+        ``found``: the servers, by reference, if they were looked for already.
+        """
+        pairs = self._match(wanted, found)
         for one, record, _ in pairs:
             if record is not None and not record.removing:
                 raise Conflict(
@@ -96,7 +101,9 @@ class Membership:
         return self._outcome([*named, *(self.removed(record) for record in rest)])
 
     def write_one(self, record: MemberRecord, spec: Mapping[str, Any]) -> Outcome:
-        """The whole spec of one member."""
+        """The whole spec of one member. One that is being removed is taken back by it."""
+        if record.removing:
+            self._find_servers([Wanted("member", {"server": str(record.member.server)})])
         return self._outcome([self._respec(record, _writable(spec), "member")])
 
     def remove_one(self, record: MemberRecord) -> Outcome:
@@ -108,14 +115,17 @@ class Membership:
         member = replace(record.member, generation=record.member.generation + 1)
         return replace(record, member=member, deleted_at=self._now, updated_at=self._now)
 
+    def _find_servers(self, wanted: Sequence[Wanted]) -> Mapping[str, ServerRecord]:
+        return find_servers(self._session, self._network, self._caller, wanted)
+
     def _match(
-        self, wanted: Sequence[Wanted]
+        self, wanted: Sequence[Wanted], found: Mapping[str, ServerRecord] | None = None
     ) -> list[tuple[Wanted, MemberRecord | None, ServerRecord | None]]:
         """Each wanted member with what is there of it: the member, else its server."""
         check_reference(wanted)
         known = members_named(wanted, self._existing)
         rest = [one for one in wanted if one.reference not in known]
-        found = find_servers(self._session, self._network, self._caller, rest)
+        found = self._find_servers(rest) if found is None else found
         by_server = {record.member.server: record for record in self._existing}
         pairs = []
         seen: set[UUID] = set()

@@ -4,7 +4,7 @@
 Each reads what it needs, decides, writes the spec, and last announces the change to the hosts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from cloudlb.api import addresses, capabilities, directors, pool_spec
 from cloudlb.api.membership import Membership, Outcome
 from cloudlb.api.operation import Call, missing
-from cloudlb.api.references import Caller, Wanted
+from cloudlb.api.references import Caller, Wanted, find_servers
 from cloudlb.db import desired, hosts, members, networks, pools
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
 from cloudlb.model.errors import Conflict, InvalidRequest
@@ -44,6 +44,8 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
     network = _network(session, spec["network_id"])
     capabilities.check_name(drivers, spec["data_plane"])
     known = hosts.everything(session, now, call.environment.host_down_time)
+    named = wanted(spec.get("members", ()), "pool.members")
+    found = find_servers(session, network, caller(call), named)
     pool = pool_spec.build(
         spec,
         id=uuid4(),
@@ -54,17 +56,18 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
             network,
             spec.get("address"),
             spec.get("ip_version"),
-            own=[member["server"] for member in spec.get("members", ()) if "server" in member],
+            own=[record.server.id for record in found.values()],
         ),
         data_plane=spec["data_plane"],
         directors=directors.choose(known, network, spec.get("directors")),
     )
     capabilities.check_pool(drivers, pool)
     membership = Membership(session, drivers, caller(call), pool, network, (), now)
-    outcome = membership.add(wanted(spec.get("members", ()), "pool.members"))
+    outcome = membership.add(named, found)
     record = pools.add(session, pool, now)
     outcome.store(session)
-    return _announced(session, record, outcome, (), now)
+    told = desired.mapping(session, network.id)
+    return _announced(session, record, outcome, (), now, told)
 
 
 def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Written:
@@ -188,7 +191,8 @@ def _announced(
     outcome: Outcome,
     realizations: Sequence[RealizationRecord],
     now: float,
+    told: Collection[str] = (),
 ) -> Written:
     concerned = desired.hosts_of(record.pool, outcome.everything)
-    rows, bell = desired.announce(session, record.pool.id, realizations, concerned, now)
+    rows, bell = desired.announce(session, record.pool.id, realizations, concerned, now, told)
     return Written(record, outcome.everything, tuple(rows), bell, outcome.named)

@@ -69,15 +69,19 @@ def _check_address(wanted: Wanted) -> None:
 def members_named(
     wanted: Sequence[Wanted], existing: Sequence[MemberRecord]
 ) -> dict[str, MemberRecord]:
-    """The members of the pool that the request means, by reference. These need no claim."""
+    """The members of the pool that the request means, by reference.
+
+    These need no claim. One that is being removed does: taking it back is like adding it.
+    """
     by_key: dict[str, MemberRecord] = {}
-    for record in sorted(existing, key=lambda r: not r.removing):
+    present = [record for record in existing if not record.removing]
+    for record in present:
         place = record.where.placement
         for address in place.addresses if place else ():
             by_key[str(address)] = record
-    for record in sorted(existing, key=lambda r: not r.removing):
+    for record in present:
         by_key[record.server_name] = record
-    for record in existing:
+    for record in present:
         by_key[str(record.member.server)] = record
     return {w.reference: by_key[w.reference] for w in wanted if w.reference in by_key}
 
@@ -86,6 +90,7 @@ def find_servers(
     session: Session, network: Network, caller: Caller, wanted: Sequence[Wanted]
 ) -> dict[str, ServerRecord]:
     """The server that each reference means; raises for the first that cannot be a member."""
+    check_reference(wanted)
     if not wanted:
         return {}
     addresses = [w.reference for w in wanted if "address" in w.spec]

@@ -5,11 +5,11 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from uuid import UUID
 
-from sqlalchemy import delete, insert, literal, or_, select, union_all, update
+from sqlalchemy import delete, insert, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from cloudlb.db import networks
-from cloudlb.db.models import NetworkRow, PoolRow, QuarantineRow, ServerRow, SightingRow
+from cloudlb.db.models import NetworkRow, PoolRow, QuarantineRow, SightingRow
 from cloudlb.db.pages import Page, Paging, fetch
 from cloudlb.db.records import PoolRecord
 from cloudlb.model import plain
@@ -79,13 +79,13 @@ def page(
     return Page(tuple(record(row) for (row,) in found.items), found.more)
 
 
-def taken(session: Session, network: Network, own: Collection[str] = ()) -> dict[str, str]:
+def taken(session: Session, network: Network, own: Collection[UUID] = ()) -> dict[str, str]:
     """The addresses that no pool of the network may claim, each with who has it.
 
-    ``own`` are names and UUIDs of servers that are to be members: they may hold it already.
+    ``own`` are servers that are to be members: they may hold it already.
     """
     network_id = str(network.id)
-    members = select(ServerRow.id).where(or_(ServerRow.id.in_(own), ServerRow.name.in_(own)))
+    members = [str(server) for server in own]
     query = union_all(
         select(SightingRow.address, SightingRow.host, literal("seen")).where(
             SightingRow.network == network.name, SightingRow.server.not_in(members)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may claim what: refused with the reason and the remedy."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,58 @@ def test_an_address_that_a_guest_or_a_host_holds_is_refused_and_not_given(cloud:
     cloud.agents["c1"].found(server("thief", nic(9, "net1", "192.0.2.128")))
     assert "in use on host c1" in _refused(cloud, 409, "pool.address", address="192.0.2.128")
     assert cloud.pool()["address"] == "192.0.2.129"
+
+
+@pytest.mark.parametrize("members", [[], [{"server": "web1"}]])
+def test_an_address_of_another_projects_server_of_the_same_name_is_refused(
+    cloud: Control, members: list[dict[str, Any]]
+) -> None:
+    theirs = server("theirs", nic(9, "net1", "192.0.2.128"), project="theirs")
+    cloud.agents["c2"].found(replace(theirs, name="web1"))
+    text = _refused(cloud, 409, "pool.address", address="192.0.2.128", members=members)
+    assert "in use on host c2" in text
+
+
+def test_an_address_that_only_the_members_hold_is_taken(cloud: Control) -> None:
+    cloud.agents["c1"].found(server("web1", nic(1, "net1", "192.0.2.11", "192.0.2.128")))
+    for reference in ({"server": "web1"}, {"address": "192.0.2.11"}):
+        made = cloud.pool(address="192.0.2.128", members=[reference])
+        cloud.delete(f"/v1/pools/{made['id']}")
+        cloud.all_work()
+
+
+def _removed_member(cloud: Control) -> str:
+    """The path of a removed member whose server has another project by now."""
+    pool = cloud.pool(members=[{"server": "web1"}])
+    cloud.all_work()
+    path = f"/v1/pools/{pool['id']}/members"
+    cloud.delete(f"{path}/{pool['members'][0]['id']}")
+    cloud.agents["c1"].found(server("web1", nic(1, "net1", "192.0.2.11"), project="theirs"))
+    return f"{path}/{pool['members'][0]['id']}"
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [{"server": "web1"}, {"server": str(server_id("web1"))}, {"address": "192.0.2.11"}],
+)
+def test_a_removed_member_is_taken_back_only_by_who_may_use_its_server(
+    cloud: Control, reference: dict[str, str]
+) -> None:
+    one = _removed_member(cloud)
+    path = one.rpartition("/")[0]
+    for answer in (
+        cloud.post(path, {"member": reference}, **AS_MEMBER),
+        cloud.put(path, {"members": [reference]}, **AS_MEMBER),
+        cloud.patch(path, {"members": [reference]}, **AS_MEMBER),
+        cloud.put(one, {"member": {}}, **AS_MEMBER),
+        cloud.patch(one, {"member": {"weight": 0}}, **AS_MEMBER),
+    ):
+        assert answer.status_code == 403, answer.text
+        assert "not of project default" in answer.json["detail"]
+    assert cloud.get(one).json["member"]["removing"]
+    back = cloud.post(path, {"member": reference})
+    assert back.status_code == 202
+    assert not back.json["member"]["removing"]
 
 
 def test_a_full_range_is_told(cloud: Control) -> None:
