@@ -23,7 +23,8 @@ def store_realizations(
 ) -> set[UUID]:
     """Take note of a host's word on pools; the pools for which something was wanted of it.
 
-    A word on an older generation than one already noted says nothing.
+    A word on an older generation than one already noted says nothing, nor does an older word on
+    the same one. A newer generation counts whatever its revision: the agent may have lost count.
     """
     if not reported:
         return set()
@@ -34,9 +35,15 @@ def store_realizations(
     rows = {UUID(row.pool_id): row for row in session.scalars(query)}
     for word in reported:
         row = rows.get(word.pool_id)
-        if row is not None and word.generation >= row.observed_generation:
+        if row is not None and _is_news(row, word):
             _note(row, word, now)
     return set(rows)
+
+
+def _is_news(row: RealizationRow, word: Realization) -> bool:
+    if word.generation != row.observed_generation:
+        return word.generation > row.observed_generation
+    return word.revision >= row.revision or not word.revision
 
 
 def _note(row: RealizationRow, word: Realization, now: float) -> None:
@@ -52,6 +59,7 @@ def _note(row: RealizationRow, word: Realization, now: float) -> None:
             word.reason,
         )
     row.observed_generation = word.generation
+    row.revision = word.revision
     row.state = word.state.value
     row.reason = word.reason[:REASON_LENGTH]
     row.draining = sorted(str(member) for member in word.draining)

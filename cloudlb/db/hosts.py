@@ -94,7 +94,7 @@ def meet(session: Session, name: str, seen_generation: int, now: float) -> HostR
         session.execute(
             update(RealizationRow)
             .where(RealizationRow.host == name)
-            .values(generation=row.generation, observed_generation=0)
+            .values(generation=row.generation, observed_generation=0, revision=0)
         )
     row.last_seen = now
     return row

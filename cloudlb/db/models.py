@@ -192,7 +192,10 @@ class SightingRow(Base):
 
 
 class RealizationRow(Base):
-    """How far a host is with a pool: ``generation`` is wanted, ``observed_generation`` done."""
+    """How far a host is with a pool: ``generation`` is wanted, ``observed_generation`` done.
+
+    ``revision`` is that of the host's newest word.
+    """
 
     __tablename__ = "realizations"
     pool_id: Mapped[Key] = mapped_column(ForeignKey("pools.id", ondelete="CASCADE"))
@@ -202,6 +205,7 @@ class RealizationRow(Base):
     state: Mapped[Word]
     reason: Mapped[str] = mapped_column(String(1024))
     draining: Mapped[list[Any]]
+    revision: Mapped[Counter] = mapped_column(default=0)
     since: Mapped[Time]
 
 

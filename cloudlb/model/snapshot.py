@@ -55,7 +55,8 @@ class RealizationState(StrEnum):
 class Realization:
     """A host's word on a pool: what it made of the snapshot of ``generation``.
 
-    ``draining`` names removed members that still have connections on this host.
+    ``draining`` names removed members that still have connections on this host. ``revision``
+    orders the words of one agent, also those on the same generation; 0 says nothing of the order.
     """
 
     pool_id: UUID
@@ -63,6 +64,7 @@ class Realization:
     state: RealizationState
     reason: str = ""
     draining: tuple[UUID, ...] = ()
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ SAMPLES: dict[str, Any] = {
     "report": Report(
         42,
         (
-            Realization(WEB.id, 42, RealizationState.REALIZED, draining=(_id(12),)),
+            Realization(WEB.id, 42, RealizationState.REALIZED, draining=(_id(12),), revision=9),
             Realization(MAIL.id, 42, RealizationState.GONE),
             Realization(_id(4), 41, RealizationState.FAILING, "The kernel has no room."),
         ),

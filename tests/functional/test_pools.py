@@ -173,6 +173,38 @@ def test_an_older_word_says_nothing(cloud: Control) -> None:
     assert _realized(cloud, pool) == "yes"
 
 
+def test_a_late_word_on_the_same_generation_says_nothing(cloud: Control) -> None:
+    pool = cloud.pool()
+    director = cloud.agents["d1"]
+    director.work(revision=7, state=RealizationState.FAILING, reason="no memory")
+    director.work(revision=8)
+    director.work(revision=7, state=RealizationState.FAILING, reason="no memory")
+    assert _realized(cloud, pool) == "yes"
+    director.work(revision=8, state=RealizationState.FAILING)
+    assert _realized(cloud, pool) == "failing", "the same revision is the same word"
+    director.work()
+    assert _realized(cloud, pool) == "yes", "an agent of before does not count its words"
+
+
+def test_an_agent_that_counts_anew_is_heard_from_the_next_generation_on(cloud: Control) -> None:
+    pool = cloud.pool()
+    cloud.agents["d1"].work(revision=1000)
+    cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"name": "x"}})
+    cloud.agents["d1"].work(revision=1)
+    cloud.agents["d1"].work(revision=2, state=RealizationState.FAILING)
+    assert _realized(cloud, pool) == "failing"
+
+
+def test_a_host_that_knows_a_later_generation_than_was_given_counts_anew(cloud: Control) -> None:
+    pool = cloud.pool()
+    director = cloud.agents["d1"]
+    director.work(revision=1000)
+    director.generation += 100
+    director.work(revision=1)
+    director.work(revision=2, state=RealizationState.FAILING)
+    assert _realized(cloud, pool) == "failing"
+
+
 def _realized(cloud: Control, pool: dict[str, Any]) -> str:
     shown = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]
     return str(shown["status"]["realized"]["state"])

@@ -199,6 +199,7 @@ def _realizations() -> None:
         sa.Column("state", sa.String(length=32), nullable=False),
         sa.Column("reason", sa.String(length=1024), nullable=False),
         sa.Column("draining", sa.JSON(), nullable=False),
+        sa.Column("revision", sa.BigInteger(), nullable=False),
         sa.Column("since", _MOMENT, nullable=False),
         sa.ForeignKeyConstraint(["host"], ["hosts.name"], name=op.f("fk_realizations_host_hosts")),
         sa.ForeignKeyConstraint(
