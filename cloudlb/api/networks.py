@@ -17,7 +17,7 @@ from cloudlb.db import desired, networks
 from cloudlb.db.records import NetworkRecord
 from cloudlb.model import plain
 from cloudlb.model.errors import Conflict, InvalidRequest
-from cloudlb.model.network import Network, Prefix
+from cloudlb.model.network import Network, Prefix, unserved
 from cloudlb.schemas import network as schema
 
 
@@ -160,12 +160,6 @@ def _spec_of(network: Network) -> dict[str, Any]:
 def _build(spec: Mapping[str, Any], **rest: Any) -> Network:
     prefixes = _blocks(spec, "prefixes")
     vip_range = _blocks(spec, "vip_range")
-    for index, block in enumerate(prefixes):
-        if block.is_multicast or block.is_loopback or block.is_link_local:
-            raise InvalidRequest(
-                f"{block} is multicast, loopback or link-local and cannot be served.",
-                field=f"network.prefixes[{index}]",
-            )
     for index, block in enumerate(vip_range):
         if not any(_inside(block, prefix) for prefix in prefixes):
             raise InvalidRequest(
@@ -177,7 +171,14 @@ def _build(spec: Mapping[str, Any], **rest: Any) -> Network:
 
 
 def _blocks(spec: Mapping[str, Any], field: str) -> tuple[Prefix, ...]:
-    return tuple(dict.fromkeys(ip_network(text) for text in spec[field]))
+    blocks = [ip_network(text) for text in spec[field]]
+    for index, block in enumerate(blocks):
+        if kind := unserved(block):
+            raise InvalidRequest(
+                f"{block} has {kind} addresses, which cannot be served; name blocks without.",
+                field=f"network.{field}[{index}]",
+            )
+    return tuple(dict.fromkeys(blocks))
 
 
 def _inside(block: Prefix, prefix: Prefix) -> bool:

@@ -49,9 +49,15 @@ def _canonical_uuid(text: str) -> None:
         raise ValueError("is not in the usual form")
 
 
+def _plain_prefix(text: str) -> None:
+    if "%" in text:
+        raise ValueError("has a zone")
+    ip_network(text)
+
+
 _format("uuid", _canonical_uuid)
 _format("ip-address", _plain_address)
-_format("ip-prefix", ip_network)
+_format("ip-prefix", _plain_prefix)
 _format("mac", Mac)
 _format("date-time", datetime.fromisoformat)
 

@@ -8,11 +8,39 @@ from ipaddress import (
     IPv4Network,
     IPv6Address,
     IPv6Network,
+    ip_network,
 )
 from uuid import UUID
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
+
+UNSERVED: tuple[tuple[Prefix, str], ...] = tuple(
+    (ip_network(block), kind)
+    for block, kind in (
+        ("0.0.0.0/8", "unspecified"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("224.0.0.0/4", "multicast"),
+        ("255.255.255.255/32", "broadcast"),
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("::ffff:0:0/96", "IPv4-mapped"),
+        ("fe80::/10", "link-local"),
+        ("ff00::/8", "multicast"),
+    )
+)
+"""Blocks whose addresses no network serves, with the kind of their addresses (RFC 6890)."""
+
+
+def unserved(block: Prefix) -> str:
+    """The kind of addresses in a block that cannot be served; empty if there are none."""
+    kinds = (
+        kind
+        for other, kind in UNSERVED
+        if block.version == other.version and block.overlaps(other)
+    )
+    return next(kinds, "")
 
 
 @dataclass(frozen=True, slots=True)

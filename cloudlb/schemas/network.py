@@ -30,12 +30,14 @@ SPEC: dict[str, Schema] = {
     "prefixes": {
         **_BLOCKS,
         "minItems": 1,
-        "description": "The address blocks that are in use on this layer-2 domain.",
+        "description": "The address blocks that are in use on this layer-2 domain; none with "
+        "loopback, link-local, multicast, unspecified or IPv4-mapped addresses.",
     },
     "vip_range": {
         **_BLOCKS,
         "default": [],
-        "description": "The blocks from which pools may claim addresses; each inside a prefix.",
+        "description": "The blocks from which pools may claim addresses; each inside a prefix, "
+        "and without the addresses of routers, which no agent reports.",
     },
 }
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from cloudlb.model.network import Network
+from cloudlb.model.network import UNSERVED, Network, unserved
 
 
 def network(prefixes: list[str], vip_range: list[str]) -> Network:
@@ -66,3 +66,18 @@ def test_a_network_without_a_range_offers_nothing() -> None:
     none = network(["192.0.2.0/24"], [])
     assert not none.offers(ip_address("192.0.2.9"))
     assert list(none.candidates(4)) == []
+
+
+@pytest.mark.parametrize("block", ["10.0.0.0/8", "100.64.0.0/10", "2001:db8::/32", "fd00::/8"])
+def test_what_hosts_have_is_served(block: str) -> None:
+    assert unserved(ip_network(block)) == ""
+
+
+@pytest.mark.parametrize("block", ["0.0.0.0/0", "::/0", *(str(b) for b, _ in UNSERVED)])
+def test_a_block_with_an_address_that_means_no_host_is_not_served(block: str) -> None:
+    assert unserved(ip_network(block)) != ""
+
+
+def test_the_kind_of_the_addresses_is_told() -> None:
+    assert unserved(ip_network("127.1.0.0/16")) == "loopback"
+    assert unserved(ip_network("ff02::1/128")) == "multicast"
