@@ -40,7 +40,9 @@ def table_size(members: int) -> int:
 def shares(weights: Mapping[int, int], entries: int) -> dict[int, int]:
     """How many of ``entries`` each member gets: by weight, remainders to the largest fractions.
 
-    Ties go to the earlier member (L24). Weights of 0 get nothing; no weights give no shares.
+    Ties go to the earlier member (L24). Weights of 0 get nothing; no weights give no shares. Every
+    other weight gets an entry, taken from the largest share, where there is one for each: the
+    caller makes the table large enough for that (`table_size`).
     """
     total = sum(weights.values())
     if total == 0:
@@ -50,6 +52,16 @@ def shares(weights: Mapping[int, int], entries: int) -> dict[int, int]:
     order = sorted(exact, key=lambda m: -exact[m][1])
     for member in order[: entries - sum(given.values())]:
         given[member] += 1
+    return _lifted(given, weights)
+
+
+def _lifted(given: dict[int, int], weights: Mapping[int, int]) -> dict[int, int]:
+    """Shares of which none is empty; among equal shares the lightest, latest member gives."""
+    for member in [m for m, share in given.items() if not share]:
+        largest = max(reversed(given), key=lambda m: (given[m], -weights[m]))
+        if given[largest] > 1:
+            given[largest] -= 1
+            given[member] = 1
     return given
 
 

@@ -3,6 +3,7 @@
 
 from collections import Counter
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -18,12 +19,29 @@ pytestmark = pytest.mark.requirement("L8")
 
 
 @given(some_weight, sizes)
-def test_shares_use_every_entry_and_are_less_than_one_off(w: dict[int, int], size: int) -> None:
+def test_shares_use_every_entry_and_are_as_exact_as_one_for_each_allows(
+    w: dict[int, int], size: int
+) -> None:
     given_shares = shares(w, size)
     assert sum(given_shares.values()) == size
-    for member, weight in w.items():
-        exact = Fraction(weight * size, sum(w.values()))
-        assert abs(given_shares.get(member, 0) - exact) < 1
+    exact = {m: Fraction(weight * size, sum(w.values())) for m, weight in w.items() if weight}
+    assert set(given_shares) == set(exact)
+    small = [m for m in exact if exact[m] < 1]
+    for member, share in given_shares.items():
+        assert share >= 1
+        assert share - exact[member] < 1
+        assert exact[member] - share < 1 + len(small)
+        if not small:
+            assert abs(share - exact[member]) < 1
+
+
+@given(some_weight, sizes)
+def test_a_heavier_member_has_no_smaller_share(w: dict[int, int], size: int) -> None:
+    given_shares = shares(w, size)
+    by_weight = sorted(given_shares, key=lambda m: w[m])
+    for lighter, heavier in pairwise(by_weight):
+        if w[lighter] < w[heavier]:
+            assert given_shares[lighter] <= given_shares[heavier]
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=9, unique=True), sizes)

@@ -38,7 +38,10 @@ def test_the_hash_is_murmur3(octets: str, seed: int, expected: int) -> None:
         ({1: 1, 2: 0, 3: 1}, {1: 8, 3: 8}),
         ({1: 1, 2: 1, 3: 1}, {1: 6, 2: 5, 3: 5}),
         ({3: 1, 2: 1, 1: 1}, {3: 6, 2: 5, 1: 5}),
-        ({1: 1, 2: 100}, {1: 0, 2: 16}),
+        ({1: 1, 2: 100}, {1: 1, 2: 15}),
+        ({1: 200, 2: 1, 3: 200}, {1: 8, 2: 1, 3: 7}),
+        ({1: 1, 2: 201, 3: 200}, {1: 1, 2: 8, 3: 7}),
+        ({1: 1, 2: 200, 3: 201}, {1: 1, 2: 7, 3: 8}),
     ],
 )
 @pytest.mark.requirement("L24")
@@ -55,6 +58,10 @@ def test_the_largest_fraction_gets_the_remainder() -> None:
 )
 def test_a_table_has_sixteen_entries_for_each_member(members: int, size: int) -> None:
     assert table_size(members) == size
+
+
+def test_with_more_members_than_entries_some_get_none() -> None:
+    assert shares(dict.fromkeys(range(5), 1), 4) == {0: 1, 1: 1, 2: 1, 3: 1, 4: 0}
 
 
 def test_an_empty_table_is_filled_in_turns() -> None:
