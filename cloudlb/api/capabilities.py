@@ -39,11 +39,32 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
 
 def check_member(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:
     """Raise `Unsupported` for what the pool's data plane cannot do with a member."""
+    check_port(drivers, pool, member, f"{field}.port")
+    check_weight(drivers, pool, member, f"{field}.weight")
+
+
+def check_weight(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:
+    """Raise `Unsupported` for a weight that the pool's scheduler would not follow."""
+    weighted = drivers[pool.data_plane].capabilities().weighted_schedulers
+    if member.weight > 1 and pool.scheduler not in weighted:
+        others = " or ".join(sorted(weighted))
+        raise Unsupported(
+            f"The scheduler {pool.scheduler} gives every member one turn, so the weight "
+            f"{member.weight} of member {member.name} would say nothing. Give it weight 1"
+            + (
+                f", or the pool the scheduler {others}, which shares by weight." if others else "."
+            ),
+            field=field,
+        )
+
+
+def check_port(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:
+    """Raise `Unsupported` for a member's own port where the data plane does not translate."""
     if member.port is not None and member.port not in {port.port for port in pool.ports}:
         _need(
             drivers,
             pool,
-            f"{field}.port",
+            field,
             f"port translation, which the port {member.port} of member {member.name} needs "
             f"because the pool's ports are {', '.join(map(str, pool.ports))}",
             lambda able: able.port_translation,

@@ -82,8 +82,9 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
     if pool == old.pool:
         return Written(old, tuple(known), tuple(realizations), {})
     capabilities.check_pool(call.environment.drivers, pool)
-    for member in known:
-        capabilities.check_member(call.environment.drivers, pool, member.member, "pool.ports")
+    for member in (record.member for record in known if not record.removing):
+        capabilities.check_port(call.environment.drivers, pool, member, "pool.ports")
+        capabilities.check_weight(call.environment.drivers, pool, member, "pool.scheduler")
     pool = replace(pool, generation=pool.generation + 1)
     record = pools.change(session, old, pool, now)
     if pool.monitor is None and old.pool.monitor is not None:

@@ -123,6 +123,7 @@ def driver(name: str, data_plane: DataPlaneDriver) -> Json:
         "protocols": sorted(p.value for p in able.protocols),
         "address_families": sorted(able.address_families),
         "schedulers": sorted(s.value for s in able.schedulers),
+        "weighted_schedulers": sorted(s.value for s in able.weighted_schedulers),
         "monitors": sorted(m.value for m in able.monitors),
         "port_translation": able.port_translation,
         "remote_members": able.remote_members,

@@ -103,7 +103,7 @@ class Member(_Spec):
     address: str = Body("address")
     addresses: list[str] = Body("addresses", type=list)
     port: int | None = Body("port", type=int)
-    #: Shares of the new connections, 0 to 256; 0 takes none.
+    #: Share of the clients, 0 to 256; 0 takes no new ones. With round robin 0 or 1.
     weight: int = Body("weight", type=int)
     admin_state_up: bool = Body("admin_state_up", type=bool)
     #: ``hosted`` on a host that an agent watches, or ``waiting`` for its server.
@@ -198,6 +198,8 @@ class Driver(_Noun):
     protocols: list[str] = Body("protocols", type=list)
     address_families: list[int] = Body("address_families", type=list)
     schedulers: list[str] = Body("schedulers", type=list)
+    #: Those that share by weight; with the others a weight is 0 or 1.
+    weighted_schedulers: list[str] = Body("weighted_schedulers", type=list)
     monitors: list[str] = Body("monitors", type=list)
     #: A member may have a port of its own.
     port_translation: bool = Body("port_translation", type=bool)

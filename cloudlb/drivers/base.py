@@ -20,6 +20,7 @@ from cloudlb.model.snapshot import PoolView
 class Capabilities:
     """What a driver can do; the API refuses the rest and names the drivers that can.
 
+    ``weighted_schedulers`` share by weight; with the others a weight is 0 or 1.
     ``port_translation``: a member's port may differ from the virtual one. ``remote_members``:
     members need not be guests of a host with an agent.
     """
@@ -29,6 +30,7 @@ class Capabilities:
     address_families: frozenset[int]
     schedulers: frozenset[Scheduler]
     monitors: frozenset[MonitorType]
+    weighted_schedulers: frozenset[Scheduler] = frozenset({Scheduler.SOURCE_HASH})
     port_translation: bool = False
     remote_members: bool = False
 

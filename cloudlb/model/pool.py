@@ -98,8 +98,9 @@ class Pool:
 class Member:
     """What is wanted of a member: a server that takes ``weight`` shares of the connections.
 
-    ``server`` is the UUID of a libvirt domain. A weight of 0 takes no new connections. ``port``
-    is the member's own port where the data plane can translate, else None.
+    ``server`` is the UUID of a libvirt domain. A weight of 0 takes no new connections; round robin
+    knows 0 and 1 only. ``port`` is the member's own port where the data plane can translate, else
+    None.
     """
 
     id: UUID

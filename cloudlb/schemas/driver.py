@@ -16,6 +16,10 @@ _READ = record(
         "protocols": _some_of([p.value for p in Protocol], "string"),
         "address_families": _some_of([4, 6], "integer"),
         "schedulers": _some_of([s.value for s in Scheduler], "string"),
+        "weighted_schedulers": described(
+            _some_of([s.value for s in Scheduler], "string"),
+            "Those that share by weight; with the others a weight is 0 or 1.",
+        ),
         "monitors": _some_of([t.value for t in MonitorType], "string"),
         "port_translation": described(SWITCH, "A member may have a port of its own."),
         "remote_members": described(SWITCH, "A member may be on a host without an agent."),

@@ -45,7 +45,8 @@ SPEC: dict[str, Schema] = {
         "minimum": 0,
         "maximum": 256,
         "default": 1,
-        "description": "Share of the new connections; 0 gets none.",
+        "description": "Share of the clients; 0 takes no new connections. The scheduler "
+        "round_robin knows no other weights than 0 and 1.",
     },
     "admin_state_up": {**SWITCH, "default": True},
 }

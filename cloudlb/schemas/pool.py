@@ -84,6 +84,7 @@ SPEC: dict[str, Schema] = {
         "type": "string",
         "enum": [s.value for s in Scheduler],
         "default": Scheduler.ROUND_ROBIN.value,
+        "description": "How members are chosen. With round_robin their weights are 0 or 1.",
     },
     "directors": {
         "type": "array",

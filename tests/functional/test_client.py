@@ -184,7 +184,10 @@ def network(shown):
 @pytest.fixture
 def pool(shown, network):
     """A pool with two members."""
-    return shown("pool create web --network net0 --port tcp:80 --member vm1 --member vm2,weight=2")
+    return shown(
+        "pool create web --network net0 --port tcp:80 --scheduler source_hash"
+        " --member vm1 --member vm2,weight=1"
+    )
 
 
 def test_a_network_is_created_shown_changed_listed_and_deleted(done, shown, run, network):
@@ -203,15 +206,15 @@ def test_a_pool_is_created_with_all_that_the_options_say(shown, network):
     pool = shown(
         "pool create web --network net0 --address 10.60.0.130 --port tcp:80 --port udp:53"
         " --data-plane dr --scheduler source_hash --director director --drain-timeout 5"
-        " --monitor type=tcp,interval=0.5,timeout=2,rise=1,fall=5,port=80 --description words"
+        " --monitor type=tcp,interval=2,timeout=0.5,rise=1,fall=5,port=80 --description words"
         " --disable --member vm1 --member address=10.60.0.12,weight=0,name=second"
     )
     assert pool["address"] == "10.60.0.130"
     assert pool["ports"] == [{"protocol": "tcp", "port": 80}, {"protocol": "udp", "port": 53}]
     assert pool["monitor"] == {
         "type": "tcp",
-        "interval": 0.5,
-        "timeout": 2.0,
+        "interval": 2.0,
+        "timeout": 0.5,
         "rise": 1,
         "fall": 5,
         "port": 80,

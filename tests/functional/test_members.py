@@ -12,7 +12,8 @@ from tests.functional.control import NETWORK, Control, nic, server, server_id
 @pytest.fixture
 def pool(cloud: Control) -> dict[str, Any]:
     """A realized pool with the members web1 and web3."""
-    made = cloud.pool(members=[{"server": "web1"}, {"server": "web3"}])
+    spec = [{"server": "web1"}, {"server": "web3"}]
+    made = cloud.pool(members=spec, scheduler="source_hash")
     cloud.all_work()
     cloud.rung.clear()
     return made
@@ -59,6 +60,45 @@ def test_a_member_is_changed_and_its_hosts_are_told(cloud: Control, pool: dict[s
     assert [m.member.weight for m in view.members] == [0, 1]
     reset = cloud.put(path, {"member": {"admin_state_up": False}}).json["member"]
     assert (reset["weight"], reset["admin_state_up"], reset["name"]) == (1, False, "web1")
+
+
+@pytest.mark.requirement("L24")
+def test_a_weight_that_the_scheduler_would_not_follow_is_refused_with_the_remedy(
+    cloud: Control,
+) -> None:
+    pool = cloud.pool(members=[{"server": "web1", "weight": 1}, {"server": "web2", "weight": 0}])
+    heavy = {"server": "web1", "weight": 2}
+    path = f"/v1/pools/{pool['id']}/members"
+    one = f"{path}/{pool['members'][0]['id']}"
+    network = {"network_id": pool["network_id"], "name": "p", "ports": pool["ports"]}
+    for answer, field in (
+        (cloud.post("/v1/pools", {"pool": network | {"members": [heavy]}}), "pool.members[0]"),
+        (cloud.post(path, {"member": {"server": "web3", "weight": 5}}), "member"),
+        (cloud.put(path, {"members": [heavy]}), "members[0]"),
+        (cloud.patch(path, {"members": [heavy]}), "members[0]"),
+        (cloud.patch(one, {"member": {"weight": 2}}), "member"),
+        (cloud.put(one, {"member": {"weight": 2}}), "member"),
+    ):
+        assert answer.status_code == 400, answer.text
+        assert answer.json["errors"][0]["field"] == f"{field}.weight"
+        assert "Give it weight 1, or the pool the scheduler source_hash" in answer.json["detail"]
+
+
+@pytest.mark.requirement("L24")
+def test_a_pool_turns_to_round_robin_only_when_its_weights_allow_it(cloud: Control) -> None:
+    spec = [{"server": "web1", "weight": 5}, {"server": "web3"}]
+    pool = cloud.pool(members=spec, scheduler="source_hash")
+    path = f"/v1/pools/{pool['id']}"
+    for answer in (
+        cloud.patch(path, {"pool": {"scheduler": "round_robin"}}),
+        cloud.patch(path, {"pool": {"scheduler": None}}),
+        cloud.put(path, {"pool": {"name": "p", "ports": pool["ports"]}}),
+    ):
+        assert answer.status_code == 400, answer.text
+        assert answer.json["errors"][0]["field"] == "pool.scheduler"
+        assert "weight 5 of member web1" in answer.json["detail"]
+    cloud.delete(f"{path}/members/{pool['members'][0]['id']}")
+    assert cloud.patch(path, {"pool": {"scheduler": "round_robin"}}).status_code == 202
 
 
 def test_the_server_of_a_member_is_fixed(cloud: Control, pool: dict[str, Any]) -> None:

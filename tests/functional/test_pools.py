@@ -11,7 +11,7 @@ from tests.functional.control import Control
 
 
 def test_a_pool_is_created_with_its_members_and_becomes_realized(cloud: Control) -> None:
-    pool = cloud.pool(members=[{"server": "web1"}, {"server": "web3", "weight": 3}])
+    pool = cloud.pool(members=[{"server": "web1"}, {"server": "web3", "weight": 0}])
     assert pool["address"] == "192.0.2.128"
     assert pool["directors"] == ["d1"]
     assert [m["host"] for m in pool["members"]] == ["c1", "c2"]
