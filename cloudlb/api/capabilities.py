@@ -48,12 +48,10 @@ def check_weight(drivers: Drivers, pool: Pool, member: Member, field: str) -> No
     weighted = drivers[pool.data_plane].capabilities().weighted_schedulers
     if member.weight > 1 and pool.scheduler not in weighted:
         others = " or ".join(sorted(weighted))
+        other = f", or the pool the scheduler {others}, which shares by weight" if others else ""
         raise Unsupported(
             f"The scheduler {pool.scheduler} gives every member one turn, so the weight "
-            f"{member.weight} of member {member.name} would say nothing. Give it weight 1"
-            + (
-                f", or the pool the scheduler {others}, which shares by weight." if others else "."
-            ),
+            f"{member.weight} of member {member.name} would say nothing. Give it weight 1{other}.",
             field=field,
         )
 
