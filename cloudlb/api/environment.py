@@ -40,14 +40,17 @@ class Environment:
     max_limit: int
     waiting: threading.Semaphore
 
-    def may(self, context: RequestContext, rule: str) -> bool:
-        """Whether the policy lets the caller do this."""
-        target = {"project_id": context.project_id}
+    def may(self, context: RequestContext, rule: str, owner: str | None = None) -> bool:
+        """Whether the policy lets the caller do this to an object of the project ``owner``.
+
+        Without an owner, the caller's own project is meant.
+        """
+        target = {"project_id": context.project_id if owner is None else owner}
         return bool(self.enforcer.authorize(rule, target, context))
 
-    def enforce(self, context: RequestContext, rule: str) -> None:
+    def enforce(self, context: RequestContext, rule: str, owner: str | None = None) -> None:
         """Raise `Forbidden` unless the policy lets the caller do this."""
-        if not self.may(context, rule):
+        if not self.may(context, rule, owner):
             have = ", ".join(context.roles) or "none"
             raise Forbidden(f"The policy {rule} does not allow this with the roles: {have}.")
 

@@ -38,6 +38,7 @@ class Members:
             found = pools.get(session, key, call.scope)
             if found is None:
                 raise missing("pool", pool_id)
+            call.check_owner(found[0].pool.project_id)
             page = members.page(session, key, paging(call), call.query.get("name"))
         if page is None:
             raise InvalidRequest("This pool has no such member.", field="marker")
@@ -103,8 +104,10 @@ class OneMember:
         """The member."""
         key = object_id(pool_id, "pool")
         with self.environment.sessions.read() as session:
-            if pools.get(session, key, call.scope) is None:
+            found = pools.get(session, key, call.scope)
+            if found is None:
                 raise missing("pool", pool_id)
+            call.check_owner(found[0].pool.project_id)
             record = member_of(session, key, object_id(member_id, "member"))
         return _show(200, record)
 

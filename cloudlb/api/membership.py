@@ -25,12 +25,16 @@ _DEFAULTS = {name: schema.SPEC[name].get("default") for name in _WRITABLE}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``everything`` is the pool's members afterwards, ``named`` those of the request."""
+    """``everything`` is the pool's members afterwards, ``named`` those of the request.
+
+    ``rules`` are the policies for what is done to them.
+    """
 
     everything: tuple[MemberRecord, ...]
     new: tuple[MemberRecord, ...] = ()
     changed: tuple[MemberRecord, ...] = ()
     named: tuple[MemberRecord, ...] = ()
+    rules: frozenset[str] = frozenset()
 
     @property
     def is_change(self) -> bool:
@@ -184,12 +188,22 @@ class Membership:
         named = _in_order(named, self._existing)
         before = {record.member.id: record for record in self._existing}
         after = before | {record.member.id: record for record in named}
+        new = tuple(r for r in named if r.member.id not in before)
+        changed = tuple(r for r in named if before.get(r.member.id, r) != r)
         return Outcome(
             everything=tuple(after.values()),
-            new=tuple(r for r in named if r.member.id not in before),
-            changed=tuple(r for r in named if before.get(r.member.id, r) != r),
+            new=new,
+            changed=changed,
             named=tuple(named),
+            rules=frozenset(_rule(before.get(r.member.id), r) for r in (*new, *changed)),
         )
+
+
+def _rule(old: MemberRecord | None, new: MemberRecord) -> str:
+    """The policy of a change; taking a removed member back is adding one."""
+    if old is None or (old.removing and not new.removing):
+        return "member:create"
+    return "member:delete" if new.removing else "member:update"
 
 
 def _writable(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ class OneNetwork:
             record = networks.get(session, object_id(network_id, "network"))
         if record is None:
             raise missing("network", network_id)
+        call.check_owner(record.network.project_id)
         return _show(200, record)
 
     @operation(
@@ -120,6 +121,7 @@ class OneNetwork:
         record = networks.get(session, key, lock=True)
         if record is None:
             raise missing("network", key)
+        call.check_owner(record.network.project_id)
         call.check_match(record.network.generation)
         return record
 

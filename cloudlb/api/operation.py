@@ -37,8 +37,12 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that has passed its schema and its policy."""
+    """A request that has passed its schema, and its policy as far as the caller's project goes.
 
+    A responder that has found the object passes its project to `check_owner`.
+    """
+
+    rule: str | None
     context: RequestContext
     environment: Environment
     query: Mapping[str, Any]
@@ -56,6 +60,15 @@ class Call:
     def scope(self) -> str | None:
         """The project whose objects the caller sees; None for all."""
         return None if self.is_admin else str(self.context.project_id)
+
+    def check_owner(self, project_id: str) -> None:
+        """Raise `Forbidden` unless the caller may do this to an object of this project."""
+        if self.rule is not None:
+            self.enforce(self.rule, project_id)
+
+    def enforce(self, rule: str, project_id: str) -> None:
+        """Raise `Forbidden` unless the policy ``rule`` allows it for an object of this project."""
+        self.environment.enforce(self.context, rule, project_id)
 
     def check_match(self, generation: int) -> None:
         """If-Match (RFC 9110, 13.1.1): the caller changes only what it has seen."""
@@ -136,6 +149,7 @@ def _call(contract: Operation, environment: Environment, req: falcon.Request) ->
     if contract.body is not None:
         body = validation.check(contract.body, _read(req))
     return Call(
+        rule=contract.rule,
         context=context,
         environment=environment,
         query=query,

@@ -39,6 +39,8 @@ Reshape = Callable[[PoolRecord], dict[str, Any]]
 
 def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
     """A new pool, with its members."""
+    if spec.get("members"):
+        call.enforce("member:create", str(call.context.project_id))
     now = call.environment.clock()
     drivers = call.environment.drivers
     network = _network(session, spec["network_id"])
@@ -118,6 +120,7 @@ def remove(session: Session, call: Call, pool_id: UUID) -> Written:
     if found is None:
         raise missing("pool", pool_id)
     old = found[0]
+    call.check_owner(old.pool.project_id)
     call.check_match(old.pool.generation)
     realizations = desired.of_pools(session, [pool_id])[pool_id]
     if old.removing:
@@ -133,9 +136,17 @@ def change_members(session: Session, call: Call, pool_id: UUID, change: Change) 
     now = call.environment.clock()
     record, network, known = _locked(session, call, pool_id)
     membership = Membership(
-        session, call.environment.drivers, caller(call), record.pool, network, known, now
+        session,
+        call.environment.drivers,
+        caller(call, record.pool.project_id),
+        record.pool,
+        network,
+        known,
+        now,
     )
     outcome = change(membership)
+    for rule in sorted(outcome.rules):
+        call.enforce(rule, record.pool.project_id)
     realizations = desired.of_pools(session, [pool_id])[pool_id]
     if not outcome.is_change:
         return Written(record, outcome.everything, tuple(realizations), {}, outcome.named)
@@ -153,9 +164,9 @@ def member_of(session: Session, pool_id: UUID, member_id: UUID) -> MemberRecord:
     return record
 
 
-def caller(call: Call) -> Caller:
-    """Who asks, and whose servers it may use."""
-    any_server = call.environment.may(call.context, "member:any_server")
+def caller(call: Call, owner: str | None = None) -> Caller:
+    """Who asks, and whose servers it may use in a pool of the project ``owner``."""
+    any_server = call.environment.may(call.context, "member:any_server", owner)
     project = str(call.context.project_id)
     return Caller(project, None if any_server else project)
 
@@ -181,6 +192,7 @@ def _locked(
     if found is None:
         raise missing("pool", pool_id)
     record, network = found
+    call.check_owner(record.pool.project_id)
     if record.removing:
         raise Conflict("The pool has been deleted and is being removed.", field="pool_id")
     return record, network, members.of_pools(session, [pool_id])[pool_id]

@@ -160,6 +160,7 @@ def read(
         found = pools.get(session, key, call.scope)
         if found is None:
             raise missing("pool", pool_id)
+        call.check_owner(found[0].pool.project_id)
         known = members.of_pools(session, [key])[key]
         return found[0], known, desired.of_pools(session, [key])[key]
 
