@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 from cloudlb.api import views
 from cloudlb.api.environment import Environment
 from cloudlb.api.listing import paging, respond
-from cloudlb.api.operation import Answer, Call, missing, operation
+from cloudlb.api.operation import Answer, Call, etag, missing, operation
 from cloudlb.db import desired, forget, hosts
 from cloudlb.model.errors import Conflict
 from cloudlb.model.host import Host
@@ -40,11 +40,12 @@ class OneHost:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
-    @operation("Show a host", {200: schema.SHOW}, "host:show")
+    @operation("Show a host", {200: schema.SHOW}, "host:show", headers=("ETag",))
     def on_get(self, call: Call, name: str) -> Answer:
         """The host."""
         with self.environment.sessions.read() as session:
-            return Answer(200, {"host": views.host(self._find(session, name))})
+            host = self._find(session, name)
+        return Answer(200, {"host": views.host(host)}, {"ETag": etag(host.generation)})
 
     @operation("Declare a silent host gone", {204: None}, "host:delete")
     def on_delete(self, call: Call, name: str) -> Answer:
@@ -53,6 +54,7 @@ class OneHost:
 
         def work(session: Session) -> desired.Bell:
             host = self._find(session, name)
+            call.check_match(host.generation)
             if host.alive:
                 raise Conflict(
                     f"The agent of host {name} is alive. Stop it, and declare the host gone when "

@@ -21,6 +21,7 @@ from cloudlb.schemas import member as schema
 from cloudlb.schemas.fields import WAIT
 
 _ALL = {200: schema.MANY_SHOWN, 202: schema.MANY_SHOWN}
+_HEADERS = ("ETag", "Location")
 _ONE = {200: schema.SHOW, 202: schema.SHOW}
 
 
@@ -30,7 +31,13 @@ class Members:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
-    @operation("List members", {200: schema.LIST}, "member:list", query=schema.QUERY)
+    @operation(
+        "List members",
+        {200: schema.LIST},
+        "member:list",
+        query=schema.QUERY,
+        headers=("ETag",),
+    )
     def on_get(self, call: Call, pool_id: str) -> Answer:
         """A page of members; the ETag is the pool's."""
         key = object_id(pool_id, "pool")
@@ -51,6 +58,7 @@ class Members:
         "member:create",
         body=schema.CREATE,
         query=WAIT,
+        headers=_HEADERS,
     )
     def on_post(self, call: Call, pool_id: str) -> Answer:
         """The added members."""
@@ -62,7 +70,14 @@ class Members:
         written = self._write(call, pool_id, lambda m: m.add(many))
         return _show_all(call, written, written.named)
 
-    @operation("Replace all members", _ALL, "member:replace", body=schema.REPLACE_ALL, query=WAIT)
+    @operation(
+        "Replace all members",
+        _ALL,
+        "member:replace",
+        body=schema.REPLACE_ALL,
+        query=WAIT,
+        headers=_HEADERS,
+    )
     def on_put(self, call: Call, pool_id: str) -> Answer:
         """All members, also those that are removed by it."""
         many = wanted(call.body["members"], "members")
@@ -75,6 +90,7 @@ class Members:
         "member:update",
         body=schema.PATCH_ALL,
         query=WAIT,
+        headers=_HEADERS,
     )
     def on_patch(self, call: Call, pool_id: str) -> Answer:
         """The members that the request names."""
@@ -99,7 +115,7 @@ class OneMember:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
-    @operation("Show a member", {200: schema.SHOW}, "member:show")
+    @operation("Show a member", {200: schema.SHOW}, "member:show", headers=("ETag",))
     def on_get(self, call: Call, pool_id: str, member_id: str) -> Answer:
         """The member."""
         key = object_id(pool_id, "pool")
@@ -111,7 +127,14 @@ class OneMember:
             record = member_of(session, key, object_id(member_id, "member"))
         return _show(200, record)
 
-    @operation("Replace a member's spec", _ONE, "member:update", body=schema.REPLACE, query=WAIT)
+    @operation(
+        "Replace a member's spec",
+        _ONE,
+        "member:update",
+        body=schema.REPLACE,
+        query=WAIT,
+        headers=_HEADERS,
+    )
     def on_put(self, call: Call, pool_id: str, member_id: str) -> Answer:
         """The whole spec, without its server, which is fixed."""
         return self._write(call, pool_id, member_id, lambda _old: call.body["member"])
@@ -122,6 +145,7 @@ class OneMember:
         "member:update",
         body=schema.PATCH,
         query=WAIT,
+        headers=_HEADERS,
     )
     def on_patch(self, call: Call, pool_id: str, member_id: str) -> Answer:
         """Only what the patch names."""
@@ -132,7 +156,13 @@ class OneMember:
 
         return self._write(call, pool_id, member_id, merged)
 
-    @operation("Remove a member", {202: None, 204: None}, "member:delete", query=WAIT)
+    @operation(
+        "Remove a member",
+        {202: None, 204: None},
+        "member:delete",
+        query=WAIT,
+        headers=("Location",),
+    )
     def on_delete(self, call: Call, pool_id: str, member_id: str) -> Answer:
         """It stays visible until its last connection has ended."""
         key, member_key = object_id(pool_id, "pool"), object_id(member_id, "member")

@@ -2,15 +2,16 @@
 """What happens to every request: who asks, under which id, by which version."""
 
 from ipaddress import ip_address
-from typing import Any
 
 import falcon
 
+from cloudlb.api.operation import Operation
 from cloudlb.api.problems import MEDIA_TYPE
 from cloudlb.api.validation import problems
 from cloudlb.model.errors import Forbidden, InvalidRequest
 from cloudlb.rpc.context import RequestContext
 from cloudlb.schemas import problem, version
+from cloudlb.schemas.fields import Schema
 
 DEFAULT_PROJECT = "default"
 SERVICE = version.SERVICE_TYPE
@@ -73,20 +74,27 @@ def _with_implied(roles: set[str]) -> list[str]:
 
 
 class ResponseCheck:
-    """Compares every response with its schema; for tests, which fail on `AssertionError`."""
+    """Compares every response with its contract; for tests, which fail on `AssertionError`."""
 
     def process_response(
         self, req: falcon.Request, resp: falcon.Response, _resource: object, _ok: bool
     ) -> None:
         """After everything else."""
-        answers: dict[int, Any] = getattr(req.context, "answers", {})
+        contract: Operation | None = getattr(req.context, "contract", None)
         status = resp.status_code
         if resp.content_type == MEDIA_TYPE:
-            schema = problem.PROBLEM
-        elif status in answers:
-            schema = answers[status]
+            schema: Schema | None = problem.PROBLEM
+        elif contract is not None and status in contract.answers:
+            schema = contract.answers[status]
+            _check_headers(contract, status, resp)
         else:
             raise AssertionError(f"{req.method} {req.path} does not document {status}")
         body = getattr(req.context, "answer", None) if schema is not problem.PROBLEM else None
         if schema is not None and body is not None and (found := problems(schema, body)):
             raise AssertionError(f"{req.method} {req.path} {status}: {found}")
+
+
+def _check_headers(contract: Operation, status: int, resp: falcon.Response) -> None:
+    sent = {name for name in ("ETag", "Location") if resp.get_header(name)}
+    if sent != set(contract.headers_of(status)):
+        raise AssertionError(f"{contract.summary} {status}: undocumented headers, or less: {sent}")

@@ -35,7 +35,13 @@ class Networks:
             page = networks.page(session, paging(call), query.get("name"), query.get("project_id"))
         return respond(call, "networks", page, views.network, lambda r: str(r.network.id))
 
-    @operation("Create a network", {201: schema.SHOW}, "network:create", body=schema.CREATE)
+    @operation(
+        "Create a network",
+        {201: schema.SHOW},
+        "network:create",
+        body=schema.CREATE,
+        headers=("ETag", "Location"),
+    )
     def on_post(self, call: Call) -> Answer:
         """A new network, with a number that none had before."""
         spec = call.body["network"]
@@ -65,7 +71,7 @@ class OneNetwork:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
-    @operation("Show a network", {200: schema.SHOW}, "network:show")
+    @operation("Show a network", {200: schema.SHOW}, "network:show", headers=("ETag",))
     def on_get(self, call: Call, network_id: str) -> Answer:
         """The network."""
         with self.environment.sessions.read() as session:
@@ -76,7 +82,11 @@ class OneNetwork:
         return _show(200, record)
 
     @operation(
-        "Replace a network's spec", {200: schema.SHOW}, "network:update", body=schema.REPLACE
+        "Replace a network's spec",
+        {200: schema.SHOW},
+        "network:update",
+        body=schema.REPLACE,
+        headers=("ETag",),
     )
     def on_put(self, call: Call, network_id: str) -> Answer:
         """The whole spec."""
@@ -87,6 +97,7 @@ class OneNetwork:
         {200: schema.SHOW},
         "network:update",
         body=schema.PATCH,
+        headers=("ETag",),
     )
     def on_patch(self, call: Call, network_id: str) -> Answer:
         """Only what the patch names."""

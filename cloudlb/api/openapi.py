@@ -5,7 +5,7 @@ OpenAPI 3.1 uses JSON Schema 2020-12 as it is, so nothing is translated.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +13,29 @@ from cloudlb.api.operation import Operation
 from cloudlb.schemas.problem import PROBLEM
 from cloudlb.schemas.version import VERSION
 
+_HEADERS: dict[str, Any] = {
+    "ETag": {
+        "description": "The generation of the object (of a list of members: of the pool).",
+        "schema": {"type": "string"},
+        "required": True,
+    },
+    "Location": {
+        "description": "Where the object is.",
+        "schema": {"type": "string", "format": "uri"},
+        "required": True,
+    },
+    "Retry-After": {
+        "description": "Seconds. Sent when ?wait= was not heeded because too many wait already.",
+        "schema": {"type": "integer"},
+    },
+}
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "ETags. The request is refused with 412 if the object has another one by now.",
+    "schema": {"type": "string"},
+}
+_PROBLEM = {"$ref": "#/components/responses/Problem"}
 METHODS = ("get", "post", "put", "patch", "delete")
 _PARAMETER = re.compile(r"{(\w+)}")
 
@@ -38,6 +61,8 @@ def document(routes: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         "paths": {path: _path(path, resource) for path, resource in routes},
         "components": {
             "schemas": {"Problem": PROBLEM},
+            "headers": _HEADERS,
+            "parameters": {"If-Match": _IF_MATCH},
             "responses": {
                 "Problem": {
                     "description": "What is wrong and what would be right.",
@@ -67,30 +92,67 @@ def _path(path: str, resource: Any) -> dict[str, Any]:
 
 def _operation(path: str, method: str, contract: Operation) -> dict[str, Any]:
     words = [word.strip("{}") for word in path.split("/") if word] or ["root"]
-    answers: Mapping[int, Any] = contract.answers
     described: dict[str, Any] = {
         "operationId": "_".join([method, *words]).replace(".", "_"),
         "summary": contract.summary,
         "responses": {
-            **{str(status): _response(status, schema) for status, schema in answers.items()},
-            "default": {"$ref": "#/components/responses/Problem"},
+            **{str(status): _response(contract, status) for status in contract.answers},
+            **{str(status): _PROBLEM for status in _problems(path, method, contract)},
+            "default": _PROBLEM,
         },
     }
-    if contract.query:
-        described["parameters"] = [
-            {"name": name, "in": "query", "schema": schema}
-            for name, schema in contract.query.items()
-        ]
+    if parameters := _parameters(path, method, contract):
+        described["parameters"] = parameters
     if contract.body is not None:
+        kinds = ["application/json"]
+        if method == "patch" and path.endswith("}"):
+            kinds.append("application/merge-patch+json")
         described["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": contract.body}},
+            "content": {kind: {"schema": contract.body} for kind in kinds},
         }
     return described
 
 
-def _response(status: int, schema: Any) -> dict[str, Any]:
+def _parameters(path: str, method: str, contract: Operation) -> list[dict[str, Any]]:
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "schema": schema} for name, schema in contract.query.items()
+    ]
+    if matches(path, method):
+        parameters.append({"$ref": "#/components/parameters/If-Match"})
+    return parameters
+
+
+def matches(path: str, method: str) -> bool:
+    """Whether an operation heeds If-Match: each that changes an object which is there."""
+    return method != "get" and "{" in path
+
+
+def _problems(path: str, method: str, contract: Operation) -> Iterator[int]:
+    """The statuses of the errors that an operation may answer."""
+    yield HTTPStatus.BAD_REQUEST
+    yield HTTPStatus.FORBIDDEN
+    if "{" in path:
+        yield HTTPStatus.NOT_FOUND
+    yield HTTPStatus.NOT_ACCEPTABLE
+    if method != "get":
+        yield HTTPStatus.CONFLICT
+    if matches(path, method):
+        yield HTTPStatus.PRECONDITION_FAILED
+    if contract.body is not None:
+        yield HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        yield HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    yield HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _response(contract: Operation, status: int) -> dict[str, Any]:
     response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    schema = contract.answers[status]
     if schema is not None:
         response["content"] = {"application/json": {"schema": schema}}
+    headers = [*contract.headers_of(status)]
+    if "wait" in contract.query and status == HTTPStatus.ACCEPTED:
+        headers.append("Retry-After")
+    if headers:
+        response["headers"] = {n: {"$ref": f"#/components/headers/{n}"} for n in headers}
     return response

@@ -9,6 +9,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -26,13 +27,21 @@ _BODY_TYPES = ("application/json", "application/merge-patch+json")
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """The contract of a responder. Without ``rule`` everybody may call it."""
+    """The contract of a responder. Without ``rule`` everybody may call it.
+
+    ``headers`` are in every successful answer but 204.
+    """
 
     summary: str
     answers: Mapping[int, Schema | None]
     rule: str | None
     body: Schema | None = None
     query: Mapping[str, Schema] = field(default_factory=dict)
+    headers: tuple[str, ...] = ()
+
+    def headers_of(self, status: int) -> tuple[str, ...]:
+        """The headers of an answer with this status."""
+        return self.headers if status != HTTPStatus.NO_CONTENT else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +132,15 @@ def operation(
     rule: str | None,
     body: Schema | None = None,
     query: Mapping[str, Schema] | None = None,
+    headers: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
     """Declare a responder."""
-    contract = Operation(summary, answers, rule, body, query or {})
+    contract = Operation(summary, answers, rule, body, query or {}, headers)
 
     def decorate(function: Callable[..., Answer]) -> Callable[..., None]:
         @functools.wraps(function)
         def respond(self: Any, req: falcon.Request, resp: falcon.Response, **ids: str) -> None:
-            req.context.answers = contract.answers
+            req.context.contract = contract
             call = _call(contract, self.environment, req)
             _answer(req, resp, function(self, call, **ids))
 

@@ -16,6 +16,7 @@ from cloudlb.schemas import pool as schema
 from cloudlb.schemas.fields import WAIT
 
 _WRITTEN = {200: schema.SHOW, 202: schema.SHOW}
+_HEADERS = ("ETag", "Location")
 
 
 class Pools:
@@ -51,6 +52,7 @@ class Pools:
         "pool:create",
         body=schema.CREATE,
         query=WAIT,
+        headers=_HEADERS,
     )
     def on_post(self, call: Call) -> Answer:
         """A new pool."""
@@ -67,12 +69,19 @@ class OnePool:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
-    @operation("Show a pool with its members", {200: schema.SHOW}, "pool:show")
+    @operation("Show a pool with its members", {200: schema.SHOW}, "pool:show", headers=("ETag",))
     def on_get(self, call: Call, pool_id: str) -> Answer:
         """The pool."""
         return show(call, 200, *read(call, pool_id))
 
-    @operation("Replace a pool's spec", _WRITTEN, "pool:update", body=schema.REPLACE, query=WAIT)
+    @operation(
+        "Replace a pool's spec",
+        _WRITTEN,
+        "pool:update",
+        body=schema.REPLACE,
+        query=WAIT,
+        headers=_HEADERS,
+    )
     def on_put(self, call: Call, pool_id: str) -> Answer:
         """The whole spec; what was chosen at creation stays if it is left out."""
         return self._write(call, pool_id, lambda _old: dict(call.body["pool"]))
@@ -83,6 +92,7 @@ class OnePool:
         "pool:update",
         body=schema.PATCH,
         query=WAIT,
+        headers=_HEADERS,
     )
     def on_patch(self, call: Call, pool_id: str) -> Answer:
         """Only what the patch names."""
@@ -93,7 +103,13 @@ class OnePool:
 
         return self._write(call, pool_id, merged)
 
-    @operation("Delete a pool", {202: None, 204: None}, "pool:delete", query=WAIT)
+    @operation(
+        "Delete a pool",
+        {202: None, 204: None},
+        "pool:delete",
+        query=WAIT,
+        headers=("Location",),
+    )
     def on_delete(self, call: Call, pool_id: str) -> Answer:
         """It stays visible until no host has anything of it."""
         key = object_id(pool_id, "pool")

@@ -16,15 +16,20 @@ class _Noun(resource.Resource):
     _query_mapping = QueryParameters("name")
 
 
-class _Spec(_Noun):
-    """A noun that users create, change and delete."""
+class _Removable(_Noun):
+    """A noun that can be deleted."""
 
-    allow_create = True
-    allow_commit = True
     allow_delete = True
 
     #: Set for one change: it is refused if the object has another ETag by now.
     if_match: str | None = Header("If-Match")
+
+
+class _Spec(_Removable):
+    """A noun that users create, change and delete."""
+
+    allow_create = True
+    allow_commit = True
 
 
 class Network(_Spec):
@@ -167,13 +172,12 @@ class PoolStats(resource.Resource):
     missing: list[str] = Body("missing", type=list)
 
 
-class Host(_Noun):
+class Host(_Removable):
     """A machine with an agent."""
 
     resource_key = "host"
     resources_key = "hosts"
     base_path = "/hosts"
-    allow_delete = True
 
     name: str = Body("name", alternate_id=True)
     roles: list[str] = Body("roles", type=list)

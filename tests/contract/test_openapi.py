@@ -52,3 +52,23 @@ def test_only_what_everybody_may_see_has_no_rule() -> None:
         if contract.rule is None
     }
     assert free == {"/", "/v1", "/healthcheck", "/v1/openapi.json"}
+
+
+def test_headers_patches_and_problems_are_described() -> None:
+    document = openapi.document(ROUTES)
+    pool = document["paths"]["/v1/pools/{pool_id}"]
+    patch = pool["patch"]
+    assert set(patch["requestBody"]["content"]) == {
+        "application/json",
+        "application/merge-patch+json",
+    }
+    assert {"$ref": "#/components/parameters/If-Match"} in patch["parameters"]
+    assert set(patch["responses"]["202"]["headers"]) == {"ETag", "Location", "Retry-After"}
+    assert set(patch["responses"]["200"]["headers"]) == {"ETag", "Location"}
+    assert {"400", "403", "404", "409", "412", "413", "415", "503"} <= set(patch["responses"])
+    assert set(pool["delete"]["responses"]["202"]["headers"]) == {"Location", "Retry-After"}
+    host = document["paths"]["/v1/hosts/{name}"]
+    assert set(host["get"]["responses"]["200"]["headers"]) == {"ETag"}
+    assert {"$ref": "#/components/parameters/If-Match"} in host["delete"]["parameters"]
+    members = document["paths"]["/v1/pools/{pool_id}/members"]["patch"]
+    assert set(members["requestBody"]["content"]) == {"application/json"}

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from falcon.testing import TestClient
 
+from cloudlb.api.app import ROUTES
+from cloudlb.api.openapi import matches, operations
 from tests.functional.control import Control
 
 
@@ -73,6 +75,46 @@ def test_errors_are_problems_with_a_faultstring(
     assert problem["status"] == status
     assert problem["faultstring"] == problem["detail"]
     assert problem["request_id"] == answer.headers["x-openstack-request-id"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (method, path)
+        for path, resource in ROUTES
+        for method, _ in operations(resource)
+        if matches(path, method)
+    ],
+)
+def test_whatever_changes_an_object_heeds_if_match(cloud: Control, method: str, path: str) -> None:
+    pool = cloud.pool(members=[{"server": "web1"}])
+    url = path.format(
+        network_id=pool["network_id"],
+        pool_id=pool["id"],
+        member_id=pool["members"][0]["id"],
+        name="c1",
+    )
+    noun = "member" if path.endswith("{member_id}") else "network" if "network" in path else "pool"
+    body: dict[str, Any] = {noun: {"name": "x"}}
+    if path.endswith("/members"):
+        body = {"members": [{"server": "web2"}]}
+    elif method == "put" and noun == "pool":
+        body["pool"]["ports"] = pool["ports"]
+    elif method == "put" and noun == "network":
+        body["network"]["prefixes"] = ["192.0.2.0/24"]
+    sent = None if method == "delete" else body
+    answer = cloud.call(method.upper(), url, sent, If_Match='"999"')
+    assert answer.status_code == 412, answer.text
+    assert answer.json["errors"][0]["field"] == "If-Match"
+
+
+def test_a_host_is_declared_gone_as_it_was_seen(cloud: Control) -> None:
+    tag = cloud.get("/v1/hosts/c2").headers["etag"]
+    cloud.pool(members=[{"server": "web3"}])
+    cloud.clock.pass_seconds(1000)
+    assert cloud.delete("/v1/hosts/c2", If_Match=tag).status_code == 412
+    tag = cloud.get("/v1/hosts/c2").headers["etag"]
+    assert cloud.delete("/v1/hosts/c2", If_Match=tag).status_code == 204
 
 
 def test_a_merge_patch_may_say_what_it_is(cloud: Control) -> None:

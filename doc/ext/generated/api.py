@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API's reference, from its OpenAPI document and the schemas of its bodies."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -58,19 +58,30 @@ def _operation(
     if "requestBody" in operation:
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         lines += [f"Takes {link(schema)}.", ""]
-    answers = []
-    for status, answer in operation["responses"].items():
-        if status != "default":
-            content = answer.get("content", {}).get("application/json")
-            answers.append(f"{status} {answer['description']}")
-            answers[-1] += f" with {link(content['schema'])}" if content else ""
-    lines += [f"Answers {'; '.join(answers)}.", ""]
-    if parameters := operation.get("parameters"):
-        rows = [
-            (rst.literal(p["name"]), _kind(p["schema"]), _says(p["schema"])) for p in parameters
-        ]
-        lines.append(rst.table(("Query", "Type", "Meaning"), rows, (18, 26, 56)))
+    answers = [
+        _answer(status, answer, link)
+        for status, answer in operation["responses"].items()
+        if "$ref" not in answer
+    ]
+    lines += [f"Answers {'; '.join(answers)}.", "", *_parameters(operation.get("parameters", []))]
     return "\n".join(lines)
+
+
+def _answer(status: str, answer: Schema, link: Callable[[Schema], str]) -> str:
+    content = answer.get("content", {}).get("application/json")
+    body = f" with {link(content['schema'])}" if content else ""
+    headers = ", ".join(map(rst.literal, answer.get("headers", {})))
+    return f"{status} {answer['description']}{body}" + (f" ({headers})" if headers else "")
+
+
+def _parameters(given: list[Schema]) -> list[str]:
+    query = [p for p in given if "$ref" not in p]
+    lines = [f"Heeds {rst.literal('If-Match')}.", ""] if len(query) < len(given) else []
+    rows = [(rst.literal(p["name"]), _kind(p["schema"]), _says(p["schema"])) for p in query]
+    return [
+        *lines,
+        *([rst.table(("Query", "Type", "Meaning"), rows, (18, 26, 56))] if rows else []),
+    ]
 
 
 def _label(name: str) -> str:
