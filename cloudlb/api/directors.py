@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which host receives the traffic of a pool's address."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.host import Host, Role
@@ -14,12 +14,18 @@ def can_direct(host: Host, network: Network) -> bool:
 
 
 def choose(
-    hosts: Sequence[Host], network: Network, given: Sequence[str] | None
+    hosts: Sequence[Host],
+    network: Network,
+    given: Sequence[str] | None,
+    present: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The given directors if they are able to direct, else the first host that is and is alive."""
+    """The given directors if they can be, else the first host that is able to direct and alive.
+
+    ``present`` are those of the pool, which may be named again while they are silent.
+    """
     able = {host.name: host for host in hosts if can_direct(host, network)}
+    alive = sorted(name for name, host in able.items() if host.alive)
     if given is None:
-        alive = sorted(name for name, host in able.items() if host.alive)
         if not alive:
             raise Conflict(
                 f"No host that is alive can direct pools of network {network.name}. Start an "
@@ -29,10 +35,29 @@ def choose(
             )
         return (alive[0],)
     for name in given:
-        if name not in able:
-            raise InvalidRequest(
-                f"Host {name} is not known to be a director in network {network.name}; known are: "
-                f"{', '.join(sorted(able)) or 'none'}.",
-                field="pool.directors",
-            )
+        if name not in present:
+            _check(name, network, able, alive)
     return tuple(given)
+
+
+def keep(hosts: Sequence[Host], network: Network, present: tuple[str, ...]) -> tuple[str, ...]:
+    """The present directors while they are able and alive, or while no other host is."""
+    alive = sorted(host.name for host in hosts if host.alive and can_direct(host, network))
+    if not alive or set(present) <= set(alive):
+        return present
+    return (alive[0],)
+
+
+def _check(name: str, network: Network, able: Mapping[str, Host], alive: Sequence[str]) -> None:
+    if name not in able:
+        raise InvalidRequest(
+            f"Host {name} is not known to be a director in network {network.name}; known are: "
+            f"{', '.join(sorted(able)) or 'none'}.",
+            field="pool.directors",
+        )
+    if name not in alive:
+        raise Conflict(
+            f"The agent of host {name} is silent, so nobody would answer for the address. Start "
+            f"it, or name a director that is alive: {', '.join(alive) or 'there is none'}.",
+            field="pool.directors",
+        )

@@ -35,6 +35,8 @@ class Written:
 
 Change = Callable[[Membership], Outcome]
 Reshape = Callable[[PoolRecord], dict[str, Any]]
+"""Makes a spec of what there is. In it ``directors`` None asks for a choice as at creation, and
+without ``directors`` the present ones stay while they can."""
 
 
 def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
@@ -97,10 +99,14 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
 def _rebuilt(
     session: Session, call: Call, network: Network, old: Pool, spec: dict[str, Any]
 ) -> Pool:
-    chosen = tuple(spec.get("directors") or old.directors)
-    if chosen != old.directors:
+    chosen = old.directors
+    if spec.get("directors", ()) != list(old.directors):
         now, down_time = call.environment.clock(), call.environment.host_down_time
-        directors.choose(hosts.everything(session, now, down_time), network, chosen)
+        known = hosts.everything(session, now, down_time)
+        if "directors" in spec:
+            chosen = directors.choose(known, network, spec["directors"], old.directors)
+        else:
+            chosen = directors.keep(known, network, old.directors)
     return pool_spec.build(
         spec,
         id=old.id,

@@ -83,7 +83,7 @@ class OnePool:
         headers=_HEADERS,
     )
     def on_put(self, call: Call, pool_id: str) -> Answer:
-        """The whole spec; what was chosen at creation stays if it is left out."""
+        """The whole spec; what was chosen stays if it is left out, a director while it can."""
         return self._write(call, pool_id, lambda _old: dict(call.body["pool"]))
 
     @operation(
@@ -98,8 +98,10 @@ class OnePool:
         """Only what the patch names."""
 
         def merged(old: PoolRecord) -> dict[str, Any]:
-            whole = {"pool": merge.patched(spec_of(old.pool), call.body["pool"])}
-            return validation.check(schema.REPLACE, whole)["pool"]  # type: ignore[no-any-return]
+            patch = call.body["pool"]
+            whole = {"pool": merge.patched(spec_of(old.pool), patch)}
+            spec: dict[str, Any] = validation.check(schema.REPLACE, whole)["pool"]
+            return spec if "directors" in spec else spec | {"directors": None}
 
         return self._write(call, pool_id, merged)
 

@@ -91,7 +91,9 @@ SPEC: dict[str, Schema] = {
         "items": {**LABEL, "minLength": 1},
         "maxItems": 1,
         "minItems": 1,
-        "description": "The host that receives the address's traffic; default: chosen.",
+        "description": "The host that receives the address's traffic. Default: the first one by "
+        "name that is able to and alive. A PATCH with null chooses so again; a PUT without it "
+        "keeps the present one, unless that is silent or unable and another host could.",
     },
     "monitor": MONITOR,
     "drain_timeout": {

@@ -76,6 +76,68 @@ def test_a_put_resets_what_it_does_not_name_but_keeps_what_was_chosen(cloud: Con
     assert changed["directors"] == pool["directors"]
 
 
+@pytest.fixture
+def two_directors(cloud: Control) -> Control:
+    """A second director d2, which any pool of the test has been given."""
+    cloud.agent("d2", "director", address="192.0.2.4")
+    return cloud
+
+
+def _silence(cloud: Control, silent: str) -> None:
+    cloud.clock.pass_seconds(100)
+    for agent in cloud.agents.values():
+        if agent.name != silent:
+            agent.report()
+
+
+def test_a_director_is_chosen_anew_by_null(two_directors: Control) -> None:
+    cloud = two_directors
+    path = f"/v1/pools/{cloud.pool(directors=['d2'])['id']}"
+    assert cloud.patch(path, {"pool": {"name": "x"}}).json["pool"]["directors"] == ["d2"]
+    assert cloud.patch(path, {"pool": {"directors": None}}).json["pool"]["directors"] == ["d1"]
+    _silence(cloud, "d1")
+    assert cloud.patch(path, {"pool": {"name": "y"}}).json["pool"]["directors"] == ["d1"]
+    assert cloud.patch(path, {"pool": {"directors": None}}).json["pool"]["directors"] == ["d2"]
+    cloud.clock.pass_seconds(100)
+    assert cloud.patch(path, {"pool": {"directors": None}}).status_code == 409
+
+
+def test_a_put_without_directors_keeps_the_present_one_while_it_can_direct(
+    two_directors: Control,
+) -> None:
+    cloud = two_directors
+    pool = cloud.pool(directors=["d2"])
+    path, body = f"/v1/pools/{pool['id']}", {"pool": {"name": "x", "ports": pool["ports"]}}
+    assert cloud.put(path, body).json["pool"]["directors"] == ["d2"]
+    _silence(cloud, "d2")
+    assert cloud.put(path, body).json["pool"]["directors"] == ["d1"]
+    cloud.clock.pass_seconds(100)
+    assert cloud.put(path, body).json["pool"]["directors"] == ["d1"], "there is no other"
+
+
+def test_a_silent_host_is_no_director_unless_it_is_it_already(two_directors: Control) -> None:
+    cloud = two_directors
+    pool = cloud.pool(directors=["d1"])
+    path = f"/v1/pools/{pool['id']}"
+    _silence(cloud, "d2")
+    for answer in (
+        cloud.patch(path, {"pool": {"directors": ["d2"]}}),
+        cloud.post(
+            "/v1/pools",
+            {
+                "pool": {n: pool[n] for n in ("network_id", "name", "ports")}
+                | {"directors": ["d2"]}
+            },
+        ),
+    ):
+        assert answer.status_code == 409
+        assert answer.json["errors"][0]["field"] == "pool.directors"
+        assert "name a director that is alive: d1" in answer.json["detail"]
+    cloud.clock.pass_seconds(100)
+    again = cloud.patch(path, {"pool": {"directors": ["d1"], "name": "x"}})
+    assert again.status_code == 202
+
+
 def test_a_write_that_changes_nothing_raises_no_generation(cloud: Control) -> None:
     pool = cloud.pool()
     cloud.rung.clear()
