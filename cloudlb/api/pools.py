@@ -12,6 +12,7 @@ from cloudlb.api.pool_spec import spec_of
 from cloudlb.api.pool_writes import Reshape, Written
 from cloudlb.db import desired, members, pools
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+from cloudlb.model.errors import Forbidden
 from cloudlb.schemas import pool as schema
 from cloudlb.schemas.fields import WAIT
 
@@ -29,7 +30,13 @@ class Pools:
     def on_get(self, call: Call) -> Answer:
         """A page of the pools that the caller sees."""
         query, now = call.query, self.environment.clock()
-        project = call.scope or query.get("project_id")
+        project = query.get("project_id", call.scope)
+        if call.scope not in (None, project):
+            raise Forbidden(
+                f"The pools of other projects are for administrators; leave this out to list "
+                f"those of project {call.scope}.",
+                field="project_id",
+            )
         with self.environment.sessions.read() as session:
             page = pools.page(
                 session, paging(call), project, query.get("name"), query.get("network_id")

@@ -57,7 +57,9 @@ def page(
         query = query.where(HostRow.name > paging.marker)
     found = [load(row, now, host_down_time) for row in session.scalars(query)]
     if not found and paging.marker is not None and session.get(HostRow, paging.marker) is None:
-        raise InvalidRequest(f"marker: there is no host {paging.marker!r}.")
+        raise InvalidRequest(
+            f"There is no host {paging.marker!r}; begin without a marker.", field="marker"
+        )
     return cut(found, paging)
 
 

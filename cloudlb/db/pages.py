@@ -49,4 +49,6 @@ def cut(found: Sequence[T], paging: Paging) -> Page[T]:
 
 def _check_marker(session: Session, column: Any, marker: str) -> None:
     if session.scalar(select(column).where(column == marker)) is None:
-        raise InvalidRequest(f"marker: there is no object {marker!r}; begin without a marker.")
+        raise InvalidRequest(
+            f"There is no object {marker!r}; begin without a marker.", field="marker"
+        )

@@ -346,7 +346,20 @@ def test_lists_are_filtered_by_name(cloud: Control) -> None:
     assert [p["name"] for p in cloud.get("/v1/pools?name=two").json["pools"]] == ["two"]
 
 
-def test_an_unknown_marker_is_named(cloud: Control) -> None:
-    answer = cloud.get("/v1/pools?marker=nothing")
+@pytest.mark.parametrize("noun", ["pools", "networks", "hosts", "members"])
+def test_an_unknown_marker_is_named(cloud: Control, noun: str) -> None:
+    path = f"/v1/pools/{cloud.pool()['id']}/members" if noun == "members" else f"/v1/{noun}"
+    answer = cloud.get(f"{path}?marker=zzz")
     assert answer.status_code == 400
-    assert "marker" in answer.json["detail"]
+    assert answer.json["errors"][0]["field"] == "marker"
+
+
+def test_the_pools_of_another_project_are_listed_for_administrators_only(cloud: Control) -> None:
+    cloud.pool()
+    as_other = {"X_Project_Id": "theirs", "X_Roles": "member"}
+    refused = cloud.get("/v1/pools?project_id=default", **as_other)
+    assert refused.status_code == 403
+    assert refused.json["errors"][0]["field"] == "project_id"
+    assert "for administrators" in refused.json["detail"]
+    assert cloud.get("/v1/pools?project_id=theirs", **as_other).json["pools"] == []
+    assert len(cloud.get("/v1/pools?project_id=default", X_Project_Id="theirs").json["pools"]) == 1
