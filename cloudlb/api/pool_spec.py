@@ -40,10 +40,22 @@ def _monitor(spec: Mapping[str, Any] | None) -> Monitor | None:
 
 def _check_monitor(pool: Pool) -> None:
     monitor = pool.monitor
-    if monitor is None or monitor.port is not None:
+    if monitor is None:
         return
+    if monitor.timeout > monitor.interval:
+        raise InvalidRequest(
+            f"A probe must be answered before the next one is sent: {monitor.timeout:g} s is "
+            f"longer than the interval of {monitor.interval:g} s. Make this shorter, or the "
+            "interval longer.",
+            field="pool.monitor.timeout",
+        )
+    if monitor.type is MonitorType.ICMP and monitor.port is not None:
+        raise InvalidRequest(
+            "Probes by icmp have no port; leave it out, or probe by tcp.",
+            field="pool.monitor.port",
+        )
     has_tcp = any(port.protocol is Protocol.TCP for port in pool.ports)
-    if monitor.type is MonitorType.TCP and not has_tcp:
+    if monitor.type is MonitorType.TCP and monitor.port is None and not has_tcp:
         raise InvalidRequest(
             "The pool has no TCP port that a tcp probe could ask by default; name one here, or "
             "probe by icmp.",

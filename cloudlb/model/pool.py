@@ -59,6 +59,7 @@ class Monitor:
     """Probes of a pool's members: every ``interval`` seconds, answered within ``timeout``.
 
     ``fall`` misses in a row take a member out of the rotation, ``rise`` answers bring it back.
+    ``timeout`` is at most ``interval``, so a dead member is out within interval x fall + timeout.
     ``port`` is the TCP port to probe, by default the first TCP port of the pool.
     """
 

@@ -45,10 +45,25 @@ MONITOR: Schema = {
         {
             "type": {"type": "string", "enum": [t.value for t in MonitorType]},
             "interval": described(_SECONDS, "Seconds between two probes."),
-            "timeout": described(_SECONDS, "Seconds within which a probe must be answered."),
+            "timeout": described(
+                _SECONDS, "Seconds within which a probe must be answered; at most the interval."
+            ),
             "rise": {"type": "integer", "minimum": 1, "maximum": 100, "default": 2},
-            "fall": {"type": "integer", "minimum": 1, "maximum": 100, "default": 3},
-            "port": {**PORT, "type": ["integer", "null"], "default": None},
+            "fall": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 100,
+                "default": 3,
+                "description": "Misses in a row that take a member out, so within "
+                "interval × fall + timeout seconds.",
+            },
+            "port": {
+                **PORT,
+                "type": ["integer", "null"],
+                "default": None,
+                "description": "TCP port to probe, by default the first of the pool; none with "
+                "icmp.",
+            },
         },
         required=("type",),
     ),

@@ -65,6 +65,23 @@ def test_a_patch_changes_only_what_it_names(cloud: Control) -> None:
     assert cloud.patch(path, {"pool": {"monitor": None}}).json["pool"]["monitor"] is None
 
 
+@pytest.mark.parametrize(
+    ("monitor", "field"),
+    [
+        ({"type": "icmp", "port": 80}, "port"),
+        ({"type": "tcp", "interval": 1, "timeout": 1.5}, "timeout"),
+        ({"type": "icmp", "interval": 0.5}, "timeout"),
+    ],
+)
+def test_a_monitor_that_contradicts_itself_is_refused(
+    cloud: Control, monitor: dict[str, Any], field: str
+) -> None:
+    path = f"/v1/pools/{cloud.pool()['id']}"
+    answer = cloud.patch(path, {"pool": {"monitor": monitor}})
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["field"] == f"pool.monitor.{field}"
+
+
 def test_a_put_resets_what_it_does_not_name_but_keeps_what_was_chosen(cloud: Control) -> None:
     pool = cloud.pool(description="first", drain_timeout=5)
     body = {"name": "new", "ports": [{"protocol": "udp", "port": 53}]}
