@@ -5,17 +5,10 @@ from oslo_config import cfg
 
 GROUP = "api"
 OPTIONS = [
-    cfg.StrOpt(
-        "auth_strategy",
-        default="noauth",
-        choices=[("noauth", "Everybody who reaches the API is believed; loopback only.")],
-        help="How callers are known. With noauth the headers X-Project-Id, X-User-Id and X-Roles "
-        "are believed, and requests that come from another address than loopback are refused.",
-    ),
     cfg.HostAddressOpt(
         "bind_host",
         default="127.0.0.1",
-        help="Address that cloudlb-allinone serves the API on. With auth_strategy noauth only "
+        help="Address that cloudlb-allinone serves the API on. Without authentication only "
         "loopback addresses are accepted.",
     ),
     cfg.PortOpt("bind_port", default=9890, help="Port that cloudlb-allinone serves the API on."),

@@ -39,7 +39,6 @@ def configuration(spec: HostSpec) -> str:
     }
     if spec.role is Role.CONTROL:
         sections["database"] = {"connection": f"sqlite:///{STATE_DIRECTORY}/cloudlb.sqlite"}
-        sections["api"] = {"auth_strategy": "noauth"}
     if spec in AGENT_HOSTS:
         sections["agent"] = {
             "network_mappings": f"{LAN}:{spec.lan_device}",
