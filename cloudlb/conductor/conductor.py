@@ -84,11 +84,11 @@ class Conductor:
         row = hosts.meet(session, host, report.generation, now)
         if report.generation > row.observed_generation:
             row.observed_generation = min(report.generation, row.generation)
-            facts.clear_quarantines(session, host, report.generation)
         news = inventory.Consequence()
         if report.inventory is not None:
             news = inventory.store(session, row, report.inventory, now)
         told = facts.store_realizations(session, host, report.realizations, now)
+        facts.clear_quarantines(session, host, report.realizations)
         facts.store_health(session, host, report.health)
         session.flush()
         touched = facts.being_removed(session, told) if told else set()

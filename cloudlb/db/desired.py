@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +11,17 @@ from sqlalchemy import case, delete, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from cloudlb.db import members, networks, pools
-from cloudlb.db.models import HostRow, Moment, NetworkRow, PoolRow, RealizationRow
+from cloudlb.db.models import (
+    HostRow,
+    Moment,
+    NetworkRow,
+    PoolRow,
+    QuarantineRow,
+    RealizationRow,
+)
 from cloudlb.db.records import MemberRecord, RealizationRecord
 from cloudlb.model.network import Network
-from cloudlb.model.pool import Pool
+from cloudlb.model.pool import Pool, Scheduler
 from cloudlb.model.snapshot import MemberView, PoolView, Snapshot
 
 PENDING = "pending"
@@ -201,7 +209,37 @@ def snapshot(session: Session, host: str) -> Snapshot:
     found = session.execute(query).all()
     by_pool = members.of_pools(session, [UUID(row.id) for row, _ in found])
     views = (_view(host, row, network, by_pool[UUID(row.id)]) for row, network in found)
-    return Snapshot(host, generation, tuple(views), _mapped_networks(session, uplinks))
+    everything = (*views, *_quarantined(session, host))
+    return Snapshot(host, generation, everything, _mapped_networks(session, uplinks))
+
+
+def _quarantined(session: Session, host: str) -> list[PoolView]:
+    """What the host shall say to be gone: pools that were removed while it was silent."""
+    query = (
+        select(QuarantineRow, NetworkRow)
+        .join(NetworkRow, NetworkRow.id == QuarantineRow.network_id)
+        .where(QuarantineRow.host == host)
+        .order_by(QuarantineRow.pool_id)
+    )
+    return [
+        PoolView(_remnant(row, network), networks.load(network), removing=True)
+        for row, network in session.execute(query)
+    ]
+
+
+def _remnant(row: QuarantineRow, network: NetworkRow) -> Pool:
+    """As much of a removed pool as its removal needs."""
+    return Pool(
+        id=UUID(row.pool_id),
+        project_id=network.project_id,
+        network_id=UUID(row.network_id),
+        name="",
+        address=ip_address(row.address),
+        ports=(),
+        data_plane=row.data_plane,
+        scheduler=Scheduler.ROUND_ROBIN,
+        directors=(),
+    )
 
 
 def _mapped_networks(session: Session, uplinks: list[Any]) -> tuple[Network, ...]:

@@ -111,13 +111,20 @@ def _write_health(session: Session, host: str, news: Sequence[HealthReport]) -> 
     )
 
 
-def clear_quarantines(session: Session, host: str, generation: int) -> None:
-    """A host that has applied a generation holds no address that it does not name."""
-    session.execute(
-        delete(QuarantineRow).where(
-            QuarantineRow.host == host, QuarantineRow.generation <= generation
-        )
-    )
+def clear_quarantines(session: Session, host: str, reported: Sequence[Realization]) -> None:
+    """Free the addresses of removed pools that a host says to have nothing of any more.
+
+    That it has seen the removal is not enough: its kernel may refuse it.
+    """
+    for word in reported:
+        if word.state is RealizationState.GONE:
+            session.execute(
+                delete(QuarantineRow).where(
+                    QuarantineRow.host == host,
+                    QuarantineRow.pool_id == str(word.pool_id),
+                    QuarantineRow.generation <= word.generation,
+                )
+            )
 
 
 def quarantine(session: Session, pool: Pool, generations: Mapping[str, int], now: float) -> None:
@@ -131,6 +138,8 @@ def quarantine(session: Session, pool: Pool, generations: Mapping[str, int], now
                 network_id=str(pool.network_id),
                 address=str(pool.address),
                 host=host,
+                pool_id=str(pool.id),
+                data_plane=pool.data_plane,
                 generation=generation,
                 since=now,
             )

@@ -212,7 +212,8 @@ class RealizationRow(Base):
 class QuarantineRow(Base):
     """An address that a silent host may still answer for.
 
-    It is free again when the host has applied ``generation`` or is declared gone.
+    The host is told to remove the pool from ``generation`` on. The address is free again when it
+    says that this is done, or is declared gone.
     """
 
     __tablename__ = "quarantines"
@@ -221,5 +222,7 @@ class QuarantineRow(Base):
     host: Mapped[HostName] = mapped_column(
         ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True, index=True
     )
+    pool_id: Mapped[Uuid]
+    data_plane: Mapped[Label]
     generation: Mapped[Counter]
     since: Mapped[Time]

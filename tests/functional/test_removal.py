@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cloudlb.model.snapshot import RealizationState
 from tests.functional.control import Agent, Control
 
 
@@ -72,9 +73,16 @@ def test_a_silent_host_does_not_hold_a_deletion_but_its_address_is_kept(
     refused = cloud.post("/v1/pools", {"pool": spec})
     assert refused.status_code == 409
     assert "d1, which was silent" in refused.json["detail"]
-    cloud.agents["d1"].pull()
+    assert [str(v.pool.id) for v in cloud.agents["d1"].pull().pools] == [pool["id"]]
     cloud.agents["d1"].report()
+    cloud.agents["d1"].report()
+    assert cloud.post("/v1/pools", {"pool": spec}).status_code == 409, "it only saw it"
+    cloud.agents["d1"].work(state=RealizationState.FAILING, reason="no")
+    assert cloud.post("/v1/pools", {"pool": spec}).status_code == 409, "its kernel refused"
+    cloud.agents["d1"].work()
     assert cloud.post("/v1/pools", {"pool": spec}).status_code == 202
+    views = cloud.agents["d1"].conductor.get_desired("d1", 0)
+    assert [str(v.pool.id) for v in views.pools if v.removing] == []  # type: ignore[union-attr]
 
 
 def test_the_old_word_of_a_silent_host_frees_nothing(cloud: Control, pool: dict[str, Any]) -> None:

@@ -207,8 +207,19 @@ def test_a_dead_host_holds_no_deletion_but_its_address(lab: Lab, cloud: Cloud) -
     finally:
         agent.start()
     wait_until("compute2 is back", lambda: _is_fresh(cloud, "compute2"))
+    wait_until("compute2 has let go of it", lambda: _claims(cloud, pool["address"]))
     again = cloud.pool(["vm3"], address=pool["address"])
     assert get(lab, again) == "vm3"
+
+
+def _claims(cloud: Cloud, address: str) -> bool:
+    """Whether a pool can have the address; it is left free."""
+    spec = {"network_id": cloud.network, "name": "again", "address": address}
+    ports = [{"protocol": "tcp", "port": 80}]
+    status, answer = cloud.request("POST", "/pools", {"pool": spec | {"ports": ports}})
+    if status == 202:
+        cloud.ok("DELETE", f"/pools/{answer['pool']['id']}?wait=20")
+    return status == 202
 
 
 def test_the_bus_and_the_api_may_restart(lab: Lab, cloud: Cloud) -> None:

@@ -107,6 +107,8 @@ def _quarantines() -> None:
         sa.Column("network_id", sa.String(length=36), nullable=False),
         sa.Column("address", sa.String(length=45), nullable=False),
         sa.Column("host", sa.String(length=255), nullable=False),
+        sa.Column("pool_id", sa.String(length=36), nullable=False),
+        sa.Column("data_plane", sa.String(length=255), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("since", _MOMENT, nullable=False),
         sa.ForeignKeyConstraint(
