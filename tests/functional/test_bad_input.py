@@ -4,6 +4,7 @@
 import copy
 import json
 import random
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,22 @@ from tests.soak import count
 
 SEED = 20261120
 BODIES = count(200, 10000)
+REFUSED = 0.5
+"""The share of generated bodies that every route refuses at least."""
+CONTRADICTIONS = {
+    ("pool.scheduler", "pool.members[].weight"),
+    ("pool.monitor.interval", "pool.monitor.timeout"),
+    ("pool.monitor.type", "pool.monitor.port"),
+    ("pool.ports", "pool.monitor.port"),
+    ("pool.members[].address", "pool.members[].server"),
+    ("members[].address", "members[].server"),
+    ("network.prefixes", "network.vip_range[]"),
+    ("network.prefixes[]", "network.vip_range[]"),
+    ("network.prefixes", "network.vip_range"),
+    ("network.prefixes[]", "network.vip_range"),
+}
+"""Pairs of a field and another one that may be at fault once it has changed."""
+_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 WRITES = ("post", "put", "patch")
 JUNK: list[Any] = [
     None,
@@ -48,51 +65,84 @@ JUNK: list[Any] = [
 ]
 
 
-def _mutated(rng: random.Random, body: Any) -> Any:
-    """The body with one to three places replaced, removed, added or doubled."""
+def _junk(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(JUNK))
+
+
+def _mutated(rng: random.Random, body: Any) -> tuple[Any, list[str]]:
+    """The body with one to three places replaced, removed, added or doubled, and these places."""
     body = copy.deepcopy(body)
+    places = []
     for _ in range(rng.randint(1, 3)):
-        node, parent, key = body, None, None
-        while isinstance(node, dict | list) and node and (parent is None or rng.random() < 0.75):
-            parent = node
-            key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
-            node = node[key]
-        if parent is None:
-            return rng.choice(JUNK)
-        what = rng.randrange(4)
-        if what == 0:
-            parent[key] = rng.choice(JUNK)
-        elif what == 1:
-            del parent[key]
-        elif what == 2 and isinstance(parent, dict):
-            parent[rng.choice(["extra", "id", "generation", "status", "\ud800"])] = rng.choice(
-                JUNK
-            )
-        elif isinstance(parent, list):
-            parent.append(copy.deepcopy(rng.choice([*parent, *JUNK])))
-    return body
+        body, place = _mutate(rng, body)
+        places.append(place)
+    return body, places
 
 
-def _valid(path: str, cloud: Control) -> Any:
+def _mutate(rng: random.Random, body: Any) -> tuple[Any, str]:
+    node, parent, key = body, None, None
+    above, path = "", ""
+    while isinstance(node, dict | list) and node and (parent is None or rng.random() < 0.75):
+        parent = node
+        key = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+        node = node[key]
+        above, path = path, _step(path, key)
+    if parent is None:
+        return _junk(rng), ""
+    what = rng.randrange(4)
+    if what == 0:
+        parent[key] = _junk(rng)
+        return body, path
+    if what == 1:
+        del parent[key]
+        return body, path if isinstance(parent, dict) else above
+    if isinstance(parent, list):
+        parent.append(copy.deepcopy(rng.choice([*parent, *JUNK])))
+        return body, above
+    name = rng.choice(["extra", "id", "generation", "status", "\ud800"])
+    parent[name] = _junk(rng)
+    return body, _step(above, name)
+
+
+def _step(path: str, key: str | int) -> str:
+    """The path of an item, as the API writes it."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    shown = key.encode("ascii", "backslashreplace").decode()
+    return f"{path}.{shown}" if path else shown
+
+
+def _valid(method: str, path: str, cloud: Control) -> Any:
+    """A body that is taken."""
     network = cloud.get("/v1/networks").json["networks"][0]
     member = {"server": "web2", "weight": 2, "name": "second", "admin_state_up": True}
     if "networks" in path:
-        return {"network": {k: network[k] for k in ("name", "prefixes", "vip_range")}}
+        body = {k: network[k] for k in ("name", "prefixes", "vip_range")}
+        return {"network": body | ({"name": "fuzzed"} if method == "post" else {})}
     if path.endswith("/members"):
         return {"members": [member, {"address": "192.0.2.13"}]}
     if "member_id" in path:
         return {"member": {"weight": 2, "name": "first", "port": None}}
-    return {
-        "pool": {
-            "network_id": network["id"],
-            "name": "fuzzed",
-            "ports": [{"protocol": "tcp", "port": 80}, {"protocol": "udp", "port": 53}],
-            "monitor": {"type": "tcp", "interval": 1, "port": 80},
-            "scheduler": "source_hash",
-            "directors": ["d1"],
-            "members": [member],
-        }
+    spec = {
+        "name": "fuzzed",
+        "ports": [{"protocol": "tcp", "port": 80}, {"protocol": "udp", "port": 53}],
+        "monitor": {"type": "tcp", "interval": 1, "port": 80},
+        "scheduler": "source_hash",
+        "directors": ["d1"],
     }
+    created = {"network_id": network["id"], "members": [member]}
+    return {"pool": spec | (created if method == "post" else {})}
+
+
+def _reset(cloud: Control, method: str, url: str, template: Any, answer: Any) -> None:
+    """Undo what a body did that was taken, so that the next one finds the same."""
+    if method != "post":
+        assert cloud.call(method.upper(), url, template).status_code < 300
+    elif url.endswith("/members"):
+        cloud.put(url, {"members": [{"server": "web1"}]})
+    else:
+        cloud.delete(answer.headers["location"].split("falconframework.org")[1])
+    cloud.all_work()
 
 
 def _routes() -> list[tuple[str, str]]:
@@ -108,23 +158,78 @@ def _routes() -> list[tuple[str, str]]:
 def test_generated_bodies_are_refused_with_the_field_or_taken(
     cloud: Control, method: str, path: str
 ) -> None:
-    pool = cloud.pool(name="target", members=[{"server": "web1"}])
+    pool = cloud.pool(name="target", members=[{"server": "web1"}], scheduler="source_hash")
     network = cloud.get("/v1/networks").json["networks"][0]
     url = path.format(
         network_id=network["id"], pool_id=pool["id"], member_id=pool["members"][0]["id"]
     )
     rng = random.Random(f"{SEED}{method}{path}")
-    template = _valid(path, cloud)
-    taken = 0
+    template = _valid(method, path, cloud)
+    answer = cloud.call(method.upper(), url, template)
+    assert answer.status_code < 300, answer.text
+    _reset(cloud, method, url, template, answer)
+    schema = _schema(method, path)
+    refused = 0
     for _ in range(BODIES):
-        body = json.dumps(_mutated(rng, template))
-        answer = cloud.call(method.upper(), url, body)
-        assert answer.status_code < 500, f"{body}: {answer.text}"
-        if answer.status_code < 300:
-            taken += 1
-            continue
-        _check_problem(answer, body)
-    assert taken < BODIES
+        body, places = _mutated(rng, template)
+        text = json.dumps(body)
+        answer = cloud.call(method.upper(), url, text)
+        assert answer.status_code < 500, f"{text}: {answer.text}"
+        if answer.status_code >= 300:
+            refused += 1
+            _check_problem(answer, text)
+            _check_fields(answer, body, schema, places)
+        else:
+            _reset(cloud, method, url, template, answer)
+    assert refused >= BODIES * REFUSED, f"{refused} of {BODIES}"
+
+
+def _schema(method: str, path: str) -> Any:
+    resource = dict(ROUTES)[path]
+    return dict(operations(resource))[method].body
+
+
+def _check_fields(answer: Any, body: Any, schema: Any, places: list[str]) -> None:
+    """Each named field exists, and is the one that was spoilt, something in it, or its parent."""
+    for error in answer.json["errors"]:
+        field = "" if error["field"] == "body" else error["field"]
+        assert _exists(field, body) or _known(field, schema), answer.text
+        if len(places) == 1:
+            assert _is_about(field, places[0]), f"{places}: {answer.text}"
+
+
+def _exists(field: str, body: Any) -> bool:
+    """Whether a request has a field."""
+    for key, index in _PART.findall(field):
+        if index:
+            if not isinstance(body, list) or int(index) >= len(body):
+                return False
+            body = body[int(index)]
+        else:
+            named = {_step("", k): v for k, v in body.items()} if isinstance(body, dict) else {}
+            if key not in named:
+                return False
+            body = named[key]
+    return True
+
+
+def _known(field: str, schema: Any) -> bool:
+    """Whether a schema has a field."""
+    for key, index in _PART.findall(field):
+        schema = schema.get("items") if index else schema.get("properties", {}).get(key)
+        if schema is None:
+            return False
+    return True
+
+
+def _is_about(field: str, place: str) -> bool:
+    parent = re.sub(r"(\[\d+\]|\.?[^.\[]*)$", "", place)
+    pair = tuple(re.sub(r"\[\d+\]", "[]", each) for each in (place, field))
+    return (
+        field in (place, parent)
+        or field.startswith((f"{place}.", f"{place}["))
+        or pair in CONTRADICTIONS
+    )
 
 
 def _check_problem(answer: Any, body: str) -> None:
