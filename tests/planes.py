@@ -60,12 +60,12 @@ def director(
 def compute(*numbers: int, address: Address = VIP4, pool: int = 1) -> Plane:
     """A pool's plane on a host that has guests of it and is no director."""
     guests = tuple(guest(number) for number in numbers)
-    return Plane(UUID(int=pool), NETWORK, address, guarded=True, guests=guests)
+    return Plane(UUID(int=pool), NETWORK, address, guests=guests)
 
 
 def both(plane: Plane, *numbers: int) -> Plane:
     """The plane on a director that also has guests of the pool."""
-    return replace(plane, guarded=True, guests=tuple(guest(number) for number in numbers))
+    return replace(plane, guests=tuple(guest(number) for number in numbers))
 
 
 def members(largest: int = 12) -> st.SearchStrategy[tuple[Backend, ...]]:
@@ -93,4 +93,4 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
     numbers = draw(st.sets(st.integers(1, 14), max_size=6))
     guests = tuple(sorted(map(guest, numbers), key=lambda g: g.member_id.bytes))
     address: Address = VIP6 + pool if pool % 2 else VIP4 + pool
-    return Plane(UUID(int=pool), NETWORK, address, frontend, draw(st.booleans()), guests)
+    return Plane(UUID(int=pool), NETWORK, address, frontend, guests)

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from cloudlb.agents.inventory import HostInventory
-from cloudlb.agents.pools import Pools
+from cloudlb.agents.pools import Pools, Source
 from cloudlb.agents.ports import Ports
 from cloudlb.agents.probe import Prober, Verdict
 from cloudlb.agents.reconcile import ReconcileQueue
@@ -31,6 +31,7 @@ from cloudlb.engines.base import Engine
 from cloudlb.model.dataplane import Plane
 from cloudlb.model.errors import InvalidRequest, Unavailable
 from cloudlb.model.host import Role
+from cloudlb.model.network import Address
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import Report, Snapshot
 from cloudlb.net.frame import announcement
@@ -42,6 +43,7 @@ LOG = logging.getLogger(__name__)
 _SWEEP_INTERVAL = 2.0
 _INVENTORY_INTERVAL = 5.0
 _RETRY_PULL = 1.0
+_ANNOUNCEMENTS = 3
 
 
 class Conductor(Protocol):
@@ -88,6 +90,7 @@ class Agent:
         self._generation = 0
         self._complete = False
         self._off: frozenset[UUID] = frozenset()
+        self._announcing: dict[UUID, tuple[Plane, int]] = {}
         self._revisions = Revisions()
         self._store = SnapshotStore(settings.state_dir)
         self._queue: ReconcileQueue[UUID] = ReconcileQueue(self._reconcile)
@@ -112,13 +115,11 @@ class Agent:
             self._lock,
             changed=self._stirred.set,
         )
-        self._libvirt = (
-            Libvirt(settings.libvirt_uri, self._stirred.set) if settings.libvirt_uri else None
-        )
+        self._libvirt = _libvirt(settings, self._stirred.set)
         self._inventory = HostInventory(
             settings.roles, settings.engine, engine, self._lock, self._ports, self._libvirt
         )
-        self._prober = Prober(self._judged)
+        self._prober = Prober(self._judged, suspects=self._pools.idle_backends())
         self._stats = Stats(engine, self._lock)
 
     def threads(self) -> dict[str, Callable[[threading.Event], None]]:
@@ -162,19 +163,22 @@ class Agent:
             except Unavailable as error:
                 LOG.debug("pull failed: %s", error.detail)
                 wait = _RETRY_PULL
-            _wait_any(self._bell, stopping, wait)
+            if not _wait_any(self._bell, stopping, wait):
+                self._reporter.repeat_inventory()
 
     def _pull(self) -> None:
         have = self._generation if self._complete else 0
         snapshot = self._conductor.get_desired(self._settings.host, have)
-        if snapshot is None:
-            return
-        self._take(snapshot)
-        self._complete = True
+        if snapshot is not None:
+            self._take(snapshot, Source.CONDUCTOR)
+            self._complete = True
         try:
-            self._store.save(snapshot, time.time())
+            if snapshot is None:
+                self._store.confirm(time.time())
+            else:
+                self._store.save(snapshot, time.time())
         except OSError as error:
-            LOG.warning("snapshot=%d not saved: %s", snapshot.generation, error)
+            LOG.warning("snapshot=%d not saved: %s", self._generation, error)
 
     def _start_from_disk(self) -> None:
         loaded = self._store.load()
@@ -182,18 +186,34 @@ class Agent:
             return
         snapshot, saved_at = loaded
         fresh = time.time() - saved_at <= self._settings.snapshot_max_age
-        LOG.info("snapshot=%d source=disk fresh=%s", snapshot.generation, fresh)
-        self._take(snapshot, adds=fresh)
+        source = Source.DISK if fresh else Source.EXPIRED
+        LOG.info("snapshot=%d source=%s", snapshot.generation, source)
+        self._take(snapshot, source)
 
-    def _take(self, snapshot: Snapshot, adds: bool = True) -> None:
+    def _take(self, snapshot: Snapshot, source: Source) -> None:
         self._generation = snapshot.generation
         self._reporter.set_generation(snapshot.generation)
         networks = {n.name: n.number for n in snapshot.networks}
         networks |= {view.network.name: view.network.number for view in snapshot.pools}
+        self._guard(snapshot, source)
         self._ports.set_numbers(networks)
-        for pool_id in self._pools.want(snapshot, adds):
+        for pool_id in self._pools.want(snapshot, source):
             self._queue.add(pool_id)
         self._retarget()
+
+    def _guard(self, snapshot: Snapshot, source: Source) -> None:
+        """Have the guards know all pools' addresses; only the conductor's word frees one."""
+        wanted: dict[int, set[Address]] = {}
+        for claim in snapshot.claims:
+            wanted.setdefault(claim.network, set()).add(claim.address)
+        with self._lock:
+            there = self._engine.guarded()
+            for network in there.keys() | wanted.keys():
+                addresses = frozenset(wanted.get(network, ()))
+                if source is not Source.CONDUCTOR:
+                    addresses |= there.get(network, frozenset())
+                if addresses != there.get(network):
+                    self._engine.guard(network, addresses)
 
     def _links_listed(self) -> None:
         self._ports.links_listed()
@@ -209,7 +229,14 @@ class Agent:
         self._pools.reconcile(pool_id)
 
     def _announce(self, plane: Plane) -> None:
-        """Others on the link may still know another director's Ethernet address."""
+        """Others on the link may still know another's Ethernet address; told again by `_upkeep`.
+
+        Once is not enough: Linux ignores what contradicts an entry younger than a second.
+        """
+        self._tell(plane)
+        self._announcing[plane.pool_id] = plane, _ANNOUNCEMENTS - 1
+
+    def _tell(self, plane: Plane) -> None:
         link = self._ports.uplink_of(plane.network)
         if link is None:
             return
@@ -218,9 +245,18 @@ class Agent:
         except OSError as error:
             LOG.warning("address=%s not announced: %s", plane.address, error)
 
+    def _announce_again(self) -> None:
+        """Repeat announcements of addresses that are still directed here."""
+        for pool_id, (plane, left) in list(self._announcing.items()):
+            del self._announcing[pool_id]
+            if pool_id in self._pools.views():
+                self._tell(plane)
+                if left > 1:
+                    self._announcing[pool_id] = plane, left - 1
+
     def _judged(self, verdict: Verdict) -> None:
         self._reporter.health(verdict.member_id, verdict.health, verdict.reason)
-        self._pools.set_down(self._prober.down())
+        self._pools.set_down(self._prober.down(), self._prober.suspects())
         self._queue.add(verdict.pool_id)
 
     def _retarget(self) -> None:
@@ -233,7 +269,7 @@ class Agent:
         for member_id in off - self._off:
             self._reporter.health(member_id, Health.OFFLINE, "its server is switched off")
         self._off = off
-        self._pools.set_down(self._prober.down())
+        self._pools.set_down(self._prober.down(), self._prober.suspects())
 
     def _watch_inventory(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
@@ -250,6 +286,7 @@ class Agent:
         is_settled = False
         resync_at = time.monotonic() + self._settings.resync_interval
         while not stopping.wait(_SWEEP_INTERVAL):
+            self._announce_again()
             with self._lock:
                 self._engine.sweep()
                 if self._complete and not is_settled:
@@ -262,6 +299,13 @@ class Agent:
                 self._ports.resync()
 
 
+def _libvirt(settings: Settings, changed: Callable[[], None]) -> Libvirt | None:
+    """libvirt, where guests are to be looked for."""
+    if Role.COMPUTE in settings.roles and settings.libvirt_uri:
+        return Libvirt(settings.libvirt_uri, changed)
+    return None
+
+
 def _pool_id(args: dict[str, Any]) -> UUID:
     try:
         return UUID(args["pool_id"])
@@ -269,9 +313,10 @@ def _pool_id(args: dict[str, Any]) -> UUID:
         raise InvalidRequest("The question needs pool_id, the UUID of a pool.") from error
 
 
-def _wait_any(first: threading.Event, stopping: threading.Event, timeout: float) -> None:
-    """Wait for an event, but notice a stop within half a second."""
+def _wait_any(first: threading.Event, stopping: threading.Event, timeout: float) -> bool:
+    """Whether an event came in time; notices a stop within half a second."""
     deadline = time.monotonic() + timeout
     while not stopping.is_set() and (left := deadline - time.monotonic()) > 0:
         if first.wait(min(left, 0.5)):
-            return
+            return True
+    return False

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from uuid import UUID
 
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
-from cloudlb.model.dataplane import Plane
+from cloudlb.model.dataplane import BackendState, Plane
 from cloudlb.model.errors import CloudlbError
 from cloudlb.model.snapshot import (
     MemberView,
@@ -22,6 +23,19 @@ from cloudlb.model.snapshot import (
 
 LOG = logging.getLogger(__name__)
 _LOOK_AT_DRAIN = 1.0
+
+
+class Source(Enum):
+    """Where a view of what is wanted comes from, and so what it may change.
+
+    The conductor's is complete. One from disk adds pools that are missing (the host has been
+    booted) and lets those that are there follow their probes. An expired one does the latter only:
+    its addresses may be elsewhere by now.
+    """
+
+    CONDUCTOR = "conductor"
+    DISK = "disk"
+    EXPIRED = "expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +72,43 @@ class Pools:
         self._clock = clock
         self._wanted: dict[UUID, PoolView] = {}
         self._generation = 0
-        self._adds = True
+        self._source = Source.CONDUCTOR
         self._down: frozenset[UUID] = frozenset()
         self._drains: dict[UUID, Drain] = {}
         self._kernel: dict[UUID, Plane] = engine.observe()
+        self._suspects = self.idle_backends()
 
-    def want(self, snapshot: Snapshot, adds: bool = True) -> frozenset[UUID]:
-        """Take a complete view; the pools to reconcile, those to prune among them.
+    def want(self, snapshot: Snapshot, source: Source = Source.CONDUCTOR) -> frozenset[UUID]:
+        """Take a view; the pools to reconcile, those to prune among them.
 
-        Without ``adds`` (the view is too old to announce addresses by) pools are neither added
-        to the kernel nor removed from it, but those that are there follow their probes.
+        Only the conductor's word removes anything: what is on disk may be older than what is in
+        the kernel. See `Source`.
         """
         with self._lock:
             self._wanted = {view.pool.id: view for view in snapshot.pools}
             removing = {m.member.id for v in snapshot.pools for m in v.members if m.removing}
             self._drains = {m: d for m, d in self._drains.items() if m in removing}
             self._generation = snapshot.generation
-            self._adds = adds
+            self._source = source
             return self._all()
 
-    def set_down(self, members: frozenset[UUID]) -> None:
-        """Take note of the members that probes found dead; call `reconcile` for their pools."""
+    def set_down(self, members: frozenset[UUID], suspects: frozenset[UUID] = frozenset()) -> None:
+        """Take note of the members that probes found dead; call `reconcile` for their pools.
+
+        ``suspects`` get nothing new either, but if they are removed they drain like living ones.
+        """
         with self._lock:
-            self._down = members
+            self._down, self._suspects = members, suspects
+
+    def idle_backends(self) -> frozenset[UUID]:
+        """The members that get no new connections by what is in the kernel."""
+        with self._lock:
+            return frozenset(
+                b.member_id
+                for plane in self._kernel.values()
+                for b in (plane.frontend.backends if plane.frontend else ())
+                if b.state is BackendState.IDLE
+            )
 
     def views(self) -> dict[UUID, PoolView]:
         """What is wanted now."""
@@ -95,7 +123,9 @@ class Pools:
 
     def _all(self) -> frozenset[UUID]:
         wanted, there = frozenset(self._wanted), frozenset(self._kernel)
-        return wanted | there if self._adds else wanted & there
+        if self._source is Source.CONDUCTOR:
+            return wanted | there
+        return wanted if self._source is Source.DISK else wanted & there
 
     def reconcile(self, pool_id: UUID) -> None:
         """Make the kernel agree with what is wanted of one pool, and say how far that went.
@@ -106,7 +136,8 @@ class Pools:
             view, generation = self._wanted.get(pool_id), self._generation
             try:
                 plane, draining = self._decide(view)
-                if not self._adds and not _have_same_part(self._kernel.get(pool_id), plane):
+                if self._source is not Source.CONDUCTOR:
+                    self._remember(pool_id, plane)
                     return
                 self._bring_about(pool_id, plane)
             except CloudlbError as error:
@@ -116,12 +147,21 @@ class Pools:
             state = RealizationState.REALIZED if plane else RealizationState.GONE
             self._say(pool_id, generation, state, draining=draining)
 
+    def _remember(self, pool_id: UUID, plane: Plane | None) -> None:
+        """Bring about what can be known without the conductor, which hears nothing of it."""
+        there = self._kernel.get(pool_id)
+        if there is not None:
+            self._bring_about(pool_id, _with_states_of(there, plane))
+        elif plane is not None and self._source is Source.DISK:
+            self._bring_about(pool_id, plane)
+
     def _decide(self, view: PoolView | None) -> tuple[Plane | None, tuple[UUID, ...]]:
         """The plane to bring about, and the members that still drain here."""
         if view is None:
             return None, ()
         kept = self._without_drained(view)
-        plane = self._driver(view.pool.data_plane).compile(kept, self._host, self._down)
+        down = self._down | self._suspects if view.pool.monitor else frozenset()
+        plane = self._driver(view.pool.data_plane).compile(kept, self._host, down)
         if plane is None or plane.frontend is None:
             return plane, ()
         return plane, tuple(m.member.id for m in kept.members if m.removing)
@@ -198,6 +238,12 @@ class Pools:
         self._realized(Realization(pool_id, generation, state, reason, draining))
 
 
-def _have_same_part(old: Plane | None, new: Plane | None) -> bool:
-    """Whether the host had a part in the pool and keeps it: directing or not."""
-    return old is not None and new is not None and bool(old.frontend) == bool(new.frontend)
+def _with_states_of(there: Plane, plane: Plane | None) -> Plane:
+    """The plane that is there, with the states that another gives to the same backends."""
+    if there.frontend is None or plane is None or plane.frontend is None:
+        return there
+    states = {b.member_id: b.state for b in plane.frontend.backends}
+    backends = tuple(
+        replace(b, state=states.get(b.member_id, b.state)) for b in there.frontend.backends
+    )
+    return replace(there, frontend=replace(there.frontend, backends=backends))

@@ -62,7 +62,8 @@ class Verdict:
 class Prober:
     """Probes targets at their intervals; ``changed`` hears each change of health.
 
-    One thread sends, receives and judges. ``draw`` gives the tokens.
+    One thread sends, receives and judges. ``draw`` gives the tokens. ``suspects`` are members
+    that an earlier process had found dead, or closed: they must answer before they are online.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Prober:
         changed: Callable[[Verdict], None],
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[int], int] = secrets.randbits,
+        suspects: frozenset[UUID] = frozenset(),
     ) -> None:
         self._changed, self._clock, self._draw = changed, clock, draw
         self._lock = threading.Lock()
         self._counter = itertools.count()
         self._targets: dict[UUID, Target] = {}
         self._records: dict[UUID, ProbeRecord] = {}
+        self._suspects = suspects
         self._agenda: list[tuple[float, int, UUID]] = []
         self._turns: dict[UUID, int] = {}
         self._waiting: dict[int, tuple[UUID, float]] = {}
@@ -91,14 +94,22 @@ class Prober:
                 known = self._targets.get(member_id)
                 if known is None or known.monitor != target.monitor:
                     self._schedule(self._clock(), member_id)
+                if member_id in self._suspects and known is None:
+                    self._records[member_id] = ProbeRecord(Health.OFFLINE)
             self._targets = dict(targets)
             self._turns = {m: t for m, t in self._turns.items() if m in targets}
             self._records = {m: r for m, r in self._records.items() if m in targets}
 
     def down(self) -> frozenset[UUID]:
-        """The members that are offline."""
+        """The members that probes of this process have found offline."""
         with self._lock:
-            return frozenset(m for m, r in self._records.items() if r.health is Health.OFFLINE)
+            dead = {m for m, r in self._records.items() if r.health is Health.OFFLINE}
+            return frozenset(dead - self._suspects)
+
+    def suspects(self) -> frozenset[UUID]:
+        """The members that shall get nothing new until they have answered."""
+        with self._lock:
+            return self._suspects
 
     def run(self, stopping: threading.Event) -> None:
         """Probe until ``stopping``."""
@@ -212,7 +223,10 @@ class Prober:
     def _after(self, target: Target, answered: bool, reason: str) -> Verdict | None:
         old = self._records.get(target.member_id, ProbeRecord())
         new = self._records[target.member_id] = old.after(answered, target.monitor)
-        if new.health is old.health:
+        is_clear = target.member_id not in self._suspects
+        if new.health is Health.ONLINE or new.misses >= target.monitor.fall:
+            self._suspects -= {target.member_id}
+        if new.health is old.health and (is_clear or target.member_id in self._suspects):
             return None
         return Verdict(target.member_id, target.pool_id, new.health, reason)
 

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 from cloudlb.model.errors import Unavailable
@@ -62,8 +63,9 @@ class Reporter:
         with self._lock:
             pool_id = realization.pool_id
             last = self._realizations.get(pool_id) or self._sent.get(pool_id)
-            if last != realization:
-                self._realizations[pool_id] = realization
+            if last is None or replace(last, revision=realization.revision) != realization:
+                revision = self._revisions.next()
+                self._realizations[pool_id] = replace(realization, revision=revision)
                 self._news.set()
 
     def health(self, member_id: UUID, health: Health, reason: str) -> None:
@@ -80,6 +82,11 @@ class Reporter:
             if last is None or not _same(last, inventory):
                 self._inventory = inventory
                 self._news.set()
+
+    def repeat_inventory(self) -> None:
+        """Tell the inventory again when it is taken next: its receiver may have lost it."""
+        with self._lock:
+            self._sent_inventory = None
 
     def run(self, stopping: threading.Event) -> None:
         """Report until ``stopping``."""

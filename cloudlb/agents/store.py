@@ -14,7 +14,10 @@ _FORMAT = 1
 
 
 class SnapshotStore:
-    """One file, replaced as a whole; a reader sees the old snapshot or the new one."""
+    """One file, replaced as a whole; a reader sees the old snapshot or the new one.
+
+    The file's time of modification is when its snapshot was last known to be current.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / "snapshot.json"
@@ -23,20 +26,26 @@ class SnapshotStore:
         """Keep a snapshot that was current at ``now`` (seconds since the epoch)."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         draft = self._path.with_suffix(".tmp")
-        content = {"format": _FORMAT, "saved_at": now, "snapshot": plain.encode(snapshot)}
+        content = {"format": _FORMAT, "snapshot": plain.encode(snapshot)}
         with draft.open("w") as file:
             json.dump(content, file)
             file.flush()
             os.fsync(file.fileno())
+        os.utime(draft, (now, now))
         draft.replace(self._path)
 
+    def confirm(self, now: float) -> None:
+        """The snapshot that was saved last is still current at ``now``."""
+        os.utime(self._path, (now, now))
+
     def load(self) -> tuple[Snapshot, float] | None:
-        """The snapshot and when it was saved; None when there is none that can be read."""
+        """The snapshot and when it was last current; None when there is none to be read."""
         try:
+            known_at = self._path.stat().st_mtime
             content = json.loads(self._path.read_text())
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']}")
-            return plain.decode(Snapshot, content["snapshot"]), float(content["saved_at"])
+            return plain.decode(Snapshot, content["snapshot"]), known_at
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

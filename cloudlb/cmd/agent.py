@@ -16,12 +16,10 @@ def main() -> int:
     service.prepare(conf, "cloudlb")
     process = service.Service("cloudlb-agent")
     agent = make_agent(conf, ConductorClient(conf))
-    server = serve_agent(conf, agent)
+    process.thread("rpc", serve_agent(conf, agent).run)
     for name, run in agent.threads().items():
         process.thread(name, run)
-    status = process.run()
-    server.stop()
-    return status
+    return process.run()
 
 
 if __name__ == "__main__":

@@ -40,12 +40,13 @@ def main() -> int:
     ring = doorbell(AgentClient(conf))
     conductor = Conductor(sessions, ring, host_down_time=conf.host_down_time)
     agent = make_agent(conf, ConductorClient(conf))
-    servers = [serve_conductor(conf, conductor), serve_agent(conf, agent)]
     app = make(conf)
     web = waitress.create_server(
         app, host=address, port=conf.api.bind_port, threads=conf.api.threads
     )
     process = service.Service("cloudlb-allinone")
+    process.thread("rpc-conductor", serve_conductor(conf, conductor).run)
+    process.thread("rpc-agent", serve_agent(conf, agent).run)
     process.thread("api", lambda _stopping: web.run())
     process.thread("api-end", lambda stopping: _close_after(stopping, web))
     process.thread(
@@ -53,10 +54,7 @@ def main() -> int:
     )
     for name, run in agent.threads().items():
         process.thread(name, run)
-    status = process.run()
-    for server in servers:
-        server.stop()
-    return status
+    return process.run()
 
 
 def _is_loopback(address: str) -> bool:

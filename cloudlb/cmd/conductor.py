@@ -25,10 +25,8 @@ def main() -> int:
     process.thread(
         "sweep", lambda stopping: conductor.run(stopping, conf.conductor.sweep_interval)
     )
-    server = serve_conductor(conf, conductor)
-    status = process.run()
-    server.stop()
-    return status
+    process.thread("rpc", serve_conductor(conf, conductor).run)
+    return process.run()
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from cloudlb.db.models import (
 from cloudlb.db.records import MemberRecord, RealizationRecord
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Pool, Scheduler
-from cloudlb.model.snapshot import MemberView, PoolView, Snapshot
+from cloudlb.model.snapshot import Claim, MemberView, PoolView, Snapshot
 
 PENDING = "pending"
 
@@ -84,13 +84,15 @@ def announce(
     known: Sequence[RealizationRecord],
     hosts: Set[str],
     now: float,
+    told: Collection[str] = (),
 ) -> tuple[list[RealizationRecord], Bell]:
     """Raise the generations of all hosts that know or must know a pool, in order of their names.
 
-    To be called last in a transaction, because it locks the rows of hosts. Returns the
-    realizations as they are now, and the generations to ring the hosts' doorbells with.
+    ``told`` are hosts that need not realize it but have a new snapshot because of it. To be called
+    last in a transaction, because it locks the rows of hosts. Returns the realizations as they are
+    now, and the generations to ring the hosts' doorbells with.
     """
-    names = sorted(hosts | {record.host for record in known})
+    names = sorted(hosts | {record.host for record in known} | set(told))
     seen = raise_hosts(session, names)
     bell = {name: generation for name, (generation, _) in seen.items()}
     if known:
@@ -99,7 +101,7 @@ def announce(
     new = [
         RealizationRecord(pool_id, name, bell[name], 0, PENDING, "", frozenset(), now, last_seen)
         for name, (_, last_seen) in seen.items()
-        if name not in have
+        if name not in have and name in hosts
     ]
     if new:
         session.execute(insert(RealizationRow), [_row(record) for record in new])
@@ -114,12 +116,14 @@ def announce_network(session: Session, network_id: UUID, name: str, now: float) 
     bell: Bell = {}
     for pool_id, realizations in known.items():
         bell |= announce(session, pool_id, realizations, frozenset(), now)[1]
-    rest = [host for host in _mapping(session, name) if host not in bell]
+    rest = [host for host in mapping(session, network_id, name) if host not in bell]
     return bell | {host: new for host, (new, _) in raise_hosts(session, rest).items()}
 
 
-def _mapping(session: Session, network: str) -> list[str]:
-    """The hosts that have an interface in a network."""
+def mapping(session: Session, network_id: UUID, name: str | None = None) -> list[str]:
+    """The hosts that have an interface in a network, whose ``name`` may differ from the stored."""
+    stored = select(NetworkRow.name).where(NetworkRow.id == str(network_id))
+    network = name or session.scalar(stored)
     found = session.execute(select(HostRow.name, HostRow.uplinks).order_by(HostRow.name))
     return [host for host, uplinks in found if any(u["network"] == network for u in uplinks)]
 
@@ -209,8 +213,9 @@ def snapshot(session: Session, host: str) -> Snapshot:
     found = session.execute(query).all()
     by_pool = members.of_pools(session, [UUID(row.id) for row, _ in found])
     views = (_view(host, row, network, by_pool[UUID(row.id)]) for row, network in found)
+    mapped = _mapped_networks(session, uplinks)
     everything = (*views, *_quarantined(session, host))
-    return Snapshot(host, generation, everything, _mapped_networks(session, uplinks))
+    return Snapshot(host, generation, everything, mapped, _claims(session, mapped))
 
 
 def _quarantined(session: Session, host: str) -> list[PoolView]:
@@ -251,6 +256,16 @@ def _mapped_networks(session: Session, uplinks: list[Any]) -> tuple[Network, ...
         select(NetworkRow).where(NetworkRow.name.in_(names)).order_by(NetworkRow.number)
     )
     return tuple(networks.load(row) for row in rows)
+
+
+def _claims(session: Session, mapped: Sequence[Network]) -> tuple[Claim, ...]:
+    """The addresses of all pools of these networks, also of those that are being removed."""
+    numbers = {str(network.id): network.number for network in mapped}
+    query = select(PoolRow.network_id, PoolRow.address).where(
+        PoolRow.network_id.in_(list(numbers))
+    )
+    found = session.execute(query.order_by(PoolRow.id)) if numbers else ()
+    return tuple(Claim(numbers[network], ip_address(address)) for network, address in found)
 
 
 def _view(host: str, row: PoolRow, network: NetworkRow, records: list[MemberRecord]) -> PoolView:

@@ -97,11 +97,14 @@ def _log(record: PoolRecord, verdict: Verdict) -> None:
 
 
 def _finish(session: Session, record: PoolRecord, verdict: Verdict, now: float) -> desired.Bell:
-    """Forget a pool; hosts that did not speak keep its address from others until they do."""
+    """Forget a pool; hosts that did not speak keep its address from others until they do.
+
+    Every host of the network is told, since its guests may announce the address again.
+    """
     pools.remove(session, record.pool.id)
-    if not verdict.silent:
-        return {}
-    raised = desired.raise_hosts(session, sorted(verdict.silent))
+    told = {*verdict.silent, *desired.mapping(session, record.pool.network_id)}
+    raised = desired.raise_hosts(session, sorted(told))
     bell = {name: generation for name, (generation, _) in raised.items()}
-    facts.quarantine(session, record.pool, bell, now)
+    silent = {name: bell[name] for name in verdict.silent if name in bell}
+    facts.quarantine(session, record.pool, silent, now)
     return bell

@@ -47,7 +47,6 @@ class DirectRouting(DataPlaneDriver):
             network=view.network.number,
             address=view.pool.address,
             frontend=_frontend(view, down) if is_director else None,
-            guarded=bool(guests),
             guests=guests,
         )
 

@@ -7,6 +7,7 @@ a time; the agent holds a lock.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
@@ -76,6 +77,14 @@ class Engine(ABC):
     @abstractmethod
     def detach(self, index: int) -> None:
         """Take the programs off an interface, which may be gone already."""
+
+    @abstractmethod
+    def guard(self, network: int, addresses: Collection[Address]) -> None:
+        """Let guests of a network hold, but not announce, exactly these addresses."""
+
+    @abstractmethod
+    def guarded(self) -> dict[int, frozenset[Address]]:
+        """The addresses that are guarded now, by the network's number."""
 
     @abstractmethod
     def counters(self, pool_id: UUID) -> tuple[MemberCounters, ...]:

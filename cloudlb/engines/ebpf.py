@@ -8,7 +8,7 @@ atomic exchange), then services, then the address. Removal goes the other way.
 
 import secrets
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from cloudlb.net.bpf.layout import (
     Connections,
+    Count,
     DeliveryKey,
     Event,
     MemberRecord,
@@ -32,8 +33,7 @@ from cloudlb.net.bpf.layout import (
     PortRecord,
     ServiceKey,
     Settings,
-    Vip,
-    VipFlag,
+    VipKey,
     pack_address,
     unpack_address,
 )
@@ -88,7 +88,10 @@ class EbpfEngine(Engine):
             else:
                 self._write_pool(plane)
         except (OSError, MemoryError) as error:
-            raise EngineError(f"The kernel refused pool {pool_id}.", str(error)) from error
+            raise EngineError(
+                f"The kernel refused the pool: {error}. The agent tries again; its log has more.",
+                f"pool {pool_id}: {error}",
+            ) from error
 
     def ports(self) -> frozenset[int]:
         """The interfaces in the maps or with our filters, also by an earlier process."""
@@ -115,10 +118,29 @@ class EbpfEngine(Engine):
         self._ports.pop(index, None)
         self._filters.detach(index)
         self._found -= {index}
-        for key, _ in list(self._maps.deliveries.items()):
-            if key.ifindex == index:
-                del self._maps.deliveries[key]
+        for table in (self._maps.deliveries, self._maps.learned):
+            for key, _ in list(table.items()):
+                if key.ifindex == index:
+                    del table[key]
         del self._port_records[Number(index)]
+
+    def guard(self, network: int, addresses: Collection[Address]) -> None:
+        """Write and delete what differs."""
+        wanted = {VipKey(network, pack_address(address)) for address in addresses}
+        there = {key for key, _ in self._maps.guards.items() if key.network == network}
+        try:
+            self._maps.guards.update(dict.fromkeys(wanted - there, Number(1)))
+            for key in there - wanted:
+                del self._maps.guards[key]
+        except OSError as error:
+            raise EngineError(f"The kernel takes no more guards: {error}.") from error
+
+    def guarded(self) -> dict[int, frozenset[Address]]:
+        """From the map."""
+        found: dict[int, set[Address]] = {}
+        for network, address in (key for key, _ in self._maps.guards.items()):
+            found.setdefault(network, set()).add(unpack_address(address))
+        return {network: frozenset(addresses) for network, addresses in found.items()}
 
     def counters(self, pool_id: UUID) -> tuple[MemberCounters, ...]:
         """From the maps, in the members' order."""
@@ -196,6 +218,7 @@ class EbpfEngine(Engine):
             order=0,
             scheduler=0,
         )
+        self._maps.tickets[Number(number)] = Count(0)
         self._maps.pools[Number(number)] = record
         state = self._mirror.pools[plane.pool_id] = PoolState(number, record)
         return state
@@ -257,20 +280,17 @@ class EbpfEngine(Engine):
                 del self._maps.services[key]
 
     def _write_vip(self, state: PoolState, plane: Plane) -> None:
-        flags = VipFlag(0)
-        if plane.frontend:
-            flags |= VipFlag.ANSWER
-        if plane.guarded:
-            flags |= VipFlag.GUARD
-        if flags != state.flags:
-            self._maps.vips[state.vip] = Vip(state.number, flags)
-            state.flags = flags
+        if plane.frontend and not state.is_directed:
+            self._maps.vips[state.vip] = Number(state.number)
+        elif not plane.frontend and state.is_directed:
+            del self._maps.vips[state.vip]
+        state.is_directed = plane.frontend is not None
 
     def _remove_pool(self, pool_id: UUID) -> None:
         state = self._mirror.pools.pop(pool_id, None)
         if state is None:
             return
-        if self._maps.vips.get(state.vip) == Vip(state.number, state.flags):
+        if self._maps.vips.get(state.vip) == Number(state.number):
             del self._maps.vips[state.vip]
         self._close_services(state, state.services)
         for number in list(state.members):

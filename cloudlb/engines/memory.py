@@ -6,7 +6,7 @@ run where nothing may be programmed.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -44,6 +44,7 @@ class MemoryEngine(Engine):
         self._ports: dict[int, HostPort] = {}
         self._flows: dict[Connection, tuple[UUID, UUID]] = {}
         self._totals: dict[UUID, int] = {}
+        self._guarded: dict[int, frozenset[Address]] = {}
 
     def observe(self) -> dict[UUID, Plane]:
         """What was applied."""
@@ -85,6 +86,16 @@ class MemoryEngine(Engine):
     def detach(self, index: int) -> None:
         """Forget the port."""
         self._ports.pop(index, None)
+
+    def guard(self, network: int, addresses: Collection[Address]) -> None:
+        """Keep them."""
+        self._guarded.pop(network, None)
+        if addresses:
+            self._guarded[network] = frozenset(addresses)
+
+    def guarded(self) -> dict[int, frozenset[Address]]:
+        """What was kept."""
+        return dict(self._guarded)
 
     def counters(self, pool_id: UUID) -> tuple[MemberCounters, ...]:
         """Connections only: no packets pass here."""

@@ -21,7 +21,6 @@ from cloudlb.net.bpf.layout import (
     PoolRecord,
     SchedulerNumber,
     ServiceKey,
-    VipFlag,
     VipKey,
     unpack_address,
 )
@@ -39,11 +38,14 @@ _PROTOCOL_OF = {protocol.number: protocol for protocol in Protocol}
 
 @dataclass(slots=True)
 class PoolState:
-    """A pool in the maps: its number, record, members by number, services and flags."""
+    """A pool in the maps: its number, record, members by number, services.
+
+    ``is_directed``: this host answers for the pool's address.
+    """
 
     number: int
     record: PoolRecord
-    flags: VipFlag = field(default_factory=lambda: VipFlag(0))
+    is_directed: bool = False
     members: dict[int, MemberRecord] = field(default_factory=dict)
     services: set[ServiceKey] = field(default_factory=set)
 
@@ -66,8 +68,7 @@ class PoolState:
             pool_id=UUID(bytes=self.record.id),
             network=self.record.network,
             address=unpack_address(self.record.address),
-            frontend=self._frontend(ranked) if VipFlag.ANSWER in self.flags else None,
-            guarded=VipFlag.GUARD in self.flags,
+            frontend=self._frontend(ranked) if self.is_directed else None,
             guests=tuple(
                 Guest(UUID(bytes=r.id), Mac.unpack(r.mac))
                 for r in sorted(ranked, key=lambda r: r.id)
@@ -161,7 +162,7 @@ def read(maps: Maps) -> Mirror:
     for state in by_number.values():
         state.services = services[state.number]
         vip = maps.vips.get(state.vip)
-        state.flags = VipFlag(vip.flags if vip and vip.pool == state.number else 0)
+        state.is_directed = vip == Number(state.number)
     return mirror
 
 

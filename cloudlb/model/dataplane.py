@@ -67,15 +67,14 @@ class Guest:
 class Plane:
     """All that a pool needs of one host.
 
-    ``frontend`` is None on a host that is no director of it. ``guarded`` hosts keep their guests
-    from answering for the address; ``guests`` are the members among them.
+    ``frontend`` is None on a host that is no director of it; ``guests`` are the members behind
+    taps of this host.
     """
 
     pool_id: UUID
     network: int
     address: Address
     frontend: Frontend | None = None
-    guarded: bool = False
     guests: tuple[Guest, ...] = ()
 
 

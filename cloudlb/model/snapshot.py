@@ -6,7 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from cloudlb.model.host import Inventory
-from cloudlb.model.network import Network
+from cloudlb.model.network import Address, Network
 from cloudlb.model.pool import Health, Member, Placement, Pool
 
 
@@ -30,17 +30,26 @@ class PoolView:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """An address that a pool has, by the number of its network."""
+
+    network: int
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that is wanted of ``host`` at a generation; nothing that is absent is wanted.
 
-    ``networks`` are those that the host maps, with or without pools: the taps of their guests
-    are guarded from the start.
+    ``networks`` are those that the host maps, with or without pools, and ``claims`` the addresses
+    of all their pools: the host's guests may hold these, but not announce them.
     """
 
     host: str
     generation: int
     pools: tuple[PoolView, ...] = ()
     networks: tuple[Network, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
 
 class RealizationState(StrEnum):

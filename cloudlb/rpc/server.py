@@ -3,6 +3,7 @@
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -92,16 +93,20 @@ class _AgentEndpoint:
 
 
 class Server:
-    """A running RPC server; ``stop`` ends it when the calls under way are answered."""
+    """An RPC server, which `run` makes listen."""
 
     def __init__(self, conf: cfg.ConfigOpts, topic: str, host: str, endpoint: object) -> None:
         self._server = oslo_messaging.get_rpc_server(
             transport(conf), target(topic, host), [endpoint], serializer=ContextSerializer()
         )
-        self._server.start()
 
-    def stop(self) -> None:
-        """Take no further calls and wait for those under way."""
+    def run(self, stopping: threading.Event) -> None:
+        """Answer until ``stopping``, then finish the calls under way.
+
+        To be run in a thread of its own: it waits for the bus for as long as that is down.
+        """
+        self._server.start()
+        stopping.wait()
         self._server.stop()
         self._server.wait()
 

@@ -26,6 +26,7 @@ class Libvirt:
     def __init__(self, uri: str, changed: Callable[[], None]) -> None:
         self._uri, self._changed = uri, changed
         self._connection: Any = None
+        self._is_missed = False
         self._lock = threading.Lock()
         libvirt.virEventRegisterDefaultImpl()
         libvirt.registerErrorHandler(lambda *_: None, None)
@@ -61,7 +62,9 @@ class Libvirt:
         try:
             connection = libvirt.open(self._uri)
         except libvirt.libvirtError as error:
-            LOG.debug("libvirt=%s unreachable: %s", self._uri, error)
+            if not self._is_missed:
+                LOG.warning("libvirt=%s state=unreachable: %s", self._uri, error)
+                self._is_missed = True
             return False
         self._keep_alive(connection)
         connection.registerCloseCallback(self._closed, None)
@@ -69,6 +72,7 @@ class Libvirt:
             connection.domainEventRegisterAny(None, event, lambda *_: self._changed(), None)
         with self._lock:
             self._connection = connection
+        self._is_missed = False
         LOG.info("libvirt=%s state=connected", self._uri)
         self._changed()
         return True
@@ -103,3 +107,6 @@ def _describe(domain: Any) -> tuple[Domain, bool] | None:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return None
         raise
+    except ValueError as error:
+        LOG.warning("domain=%s left out: %s", domain.name(), error)
+        return None

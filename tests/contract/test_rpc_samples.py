@@ -35,6 +35,7 @@ from cloudlb.model.pool import (
     Scheduler,
 )
 from cloudlb.model.snapshot import (
+    Claim,
     HealthReport,
     MemberView,
     PoolView,
@@ -107,7 +108,11 @@ MEMBERS = (
 )
 SAMPLES: dict[str, Any] = {
     "snapshot": Snapshot(
-        "d1", 42, (PoolView(WEB, LAN, MEMBERS), PoolView(MAIL, LAN, removing=True)), (LAN,)
+        "d1",
+        42,
+        (PoolView(WEB, LAN, MEMBERS), PoolView(MAIL, LAN, removing=True)),
+        (LAN,),
+        (Claim(7, WEB.address), Claim(7, MAIL.address)),
     ),
     "snapshot-empty": Snapshot("c9", 1),
     "report": Report(

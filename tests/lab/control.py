@@ -71,6 +71,7 @@ class Cloud:
         }
         answer = self.ok("POST", "/pools?wait=20", {"pool": spec | fields})["pool"]
         self._pools.append(answer["id"])
+        self.lab.host("client").run(["ip", "neigh", "flush", "all"])
         assert answer["status"]["realized"]["state"] == "yes", answer["status"]
         for name in members:
             self.hold(name, answer["address"])
@@ -112,14 +113,14 @@ class Cloud:
         )
 
     def clean(self) -> None:
-        """Remove all pools of this object, and their addresses from the guests."""
-        for pool in self._pools:
-            self.request("DELETE", f"/pools/{pool}")
+        """Take the addresses from the guests, then remove all pools of this object."""
         for guest, address in dict.fromkeys(self._held):
             if self.lab.guest(guest).host is not None:
                 self.lab.guest(guest).run(
                     ["ip", "address", "del", address, "dev", "eth0"], check=False
                 )
+        for pool in self._pools:
+            self.request("DELETE", f"/pools/{pool}")
         for pool in self._pools:
             wait_until(
                 f"pool {pool} is gone",

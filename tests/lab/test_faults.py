@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.traffic import Load
 from tests.lab.control import Cloud, get, url, wait_until
@@ -222,7 +223,75 @@ def _claims(cloud: Cloud, address: str) -> bool:
     return status == 202
 
 
-def test_the_bus_and_the_api_may_restart(lab: Lab, cloud: Cloud) -> None:
+@pytest.mark.requirement("L18")
+def test_without_the_bus_writes_are_taken_agents_start_and_traffic_goes_on(
+    lab: Lab, cloud: Cloud
+) -> None:
+    pool = cloud.pool(ALL)
+    control, agent = lab.host("control"), lab.host("director").service("agent")
+    member = cloud.members(pool)["vm1"]
+    control.service("rabbitmq").kill()
+    try:
+        with Load.requests(lab, url(pool)) as load:
+            for weight in (0, 1, 0):
+                path = f"/pools/{pool['id']}/members/{member['id']}"
+                cloud.ok("PATCH", path, {"member": {"weight": weight}})
+            assert cloud.stats(pool)["stats"]["missing"] == ["compute1", "compute2", "director"]
+            agent.kill()
+            agent.start()
+            time.sleep(3)
+            assert agent.alive()
+        assert load.result["failed"] == 0, load.result
+        assert Load.count(lab, url(pool), 8)["order"].count("vm1") == 2
+    finally:
+        control.service("rabbitmq").start()
+    wait_until("the change arrives", lambda: cloud.realized(pool), seconds=90)
+    assert "vm1" not in Load.count(lab, url(pool), 6)["servers"]
+
+
+def test_libvirtd_may_restart(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm1", "vm3"], monitor={"type": "tcp"})
+    libvirtd = lab.host("compute1").service("libvirtd")
+    with Load.requests(lab, url(pool)) as load:
+        libvirtd.kill()
+        time.sleep(2)
+        libvirtd.start()
+        time.sleep(2)
+    assert load.result["failed"] == 0, load.result
+    assert set(load.result["servers"]) == {"vm1", "vm3"}
+    lab.guest("vm1").destroy()
+    try:
+        wait_until(
+            "its events are heard again",
+            lambda: cloud.members(pool)["vm1"]["placement"] == "waiting",
+            seconds=30,
+        )
+    finally:
+        lab.guest("vm1").start()
+
+
+@pytest.mark.requirement("L18")
+def test_a_dead_member_stays_out_when_the_directors_agent_restarts(lab: Lab, cloud: Cloud) -> None:
+    monitor = {"type": "tcp", "interval": 1, "timeout": 1, "rise": 2, "fall": 3}
+    pool = cloud.pool(["vm1", "vm3"], monitor=monitor)
+    wait_until("it is online", lambda: cloud.members(pool)["vm1"]["health"] == "online")
+    virsh(lab.host("compute1"), "suspend", "vm1")
+    try:
+        wait_until("it is offline", lambda: cloud.members(pool)["vm1"]["health"] == "offline")
+        agent = lab.host("director").service("agent")
+        with Load.requests(lab, url(pool)) as load:
+            agent.kill()
+            agent.start()
+            wait_until("the agent speaks again", lambda: _is_fresh(cloud, "director"))
+            time.sleep(2)
+        assert load.result["longest"] < 1, "a request was sent to the dead member"
+        assert set(load.result["servers"]) == {"vm3"}
+    finally:
+        virsh(lab.host("compute1"), "resume", "vm1")
+    wait_until("it is back", lambda: get(lab, pool) == "vm1", seconds=30)
+
+
+def test_the_api_may_restart(lab: Lab, cloud: Cloud) -> None:
     pool = cloud.pool(["vm1", "vm2"])
     api = lab.host("control").service("api")
     with Load.requests(lab, url(pool)) as load:

@@ -110,3 +110,30 @@ def test_the_guard_goes_with_the_pool(lab: Lab, cloud: Cloud) -> None:
     cloud.hold("vm1", pool["address"])
     lab.host("client").run(["ip", "neigh", "flush", "all"])
     lab.host("client").run(["ping", "-c", "1", "-W", "3", pool["address"]])
+
+
+@pytest.mark.requirement("A15")
+@FAMILIES
+def test_a_guest_that_is_no_member_any_more_stays_silent_about_the_address(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = cloud.pool(["vm1", "vm3"], version)
+    member = cloud.members(pool)["vm1"]
+    cloud.ok("DELETE", f"/pools/{pool['id']}/members/{member['id']}")
+    wait_until("vm1 is forgotten", lambda: "vm1" not in cloud.members(pool))
+    with Sniffer(lab, pool["address"]) as sniffer:
+        for _ in range(6):
+            _forget_neighbours(lab)
+            assert get(lab, pool) == "vm3"
+    assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}
+
+
+@pytest.mark.requirement("A15")
+def test_a_guest_that_was_never_a_member_cannot_claim_the_address(lab: Lab, cloud: Cloud) -> None:
+    pool = cloud.pool(["vm3"])
+    cloud.hold("vm1", pool["address"])
+    with Sniffer(lab, pool["address"]) as sniffer:
+        for _ in range(4):
+            _forget_neighbours(lab)
+            assert get(lab, pool) == "vm3"
+    assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}

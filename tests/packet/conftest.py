@@ -44,9 +44,11 @@ class Bench:
         return self.programs.maps
 
     def apply(self, *planes: Plane) -> None:
-        """Have the engine realize planes."""
+        """Have the engine realize planes, and guard their addresses too."""
         for plane in planes:
             self.engine.apply(plane.pool_id, plane)
+        claimed = self.engine.guarded().get(NETWORK, frozenset())
+        self.engine.guard(NETWORK, claimed | {plane.address for plane in planes})
 
     def forget_guest(self) -> None:
         """Attach the tap anew: nothing is known of the guest behind it."""
@@ -59,6 +61,7 @@ class Bench:
         """Remove all pools and what is known of the guest."""
         for pool_id in self.engine.observe():
             self.engine.apply(pool_id, None)
+        self.engine.guard(NETWORK, ())
         self.forget_guest()
 
     def direct(self, frame: bytes) -> int | None:

@@ -197,7 +197,6 @@ CHANGES: dict[str, tuple[Plane, dict[str, int]]] = {
         {"services": 1},
     ),
     "a port closed": (director(backends(1, 2, 3), ports=PORTS[:1]), {"services": 1}),
-    "guarded": (replace(director(backends(1, 2, 3)), guarded=True), {"vips": 1}),
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudlb.agents.pools import Pools
+from cloudlb.agents.pools import Pools, Source
 from cloudlb.drivers.dr import DirectRouting
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.dataplane import Plane
@@ -64,7 +64,8 @@ def _wanted(snapshot: Snapshot, down: frozenset[UUID]) -> dict[UUID, Plane]:
     """What a host without any connection must come to."""
     wanted: dict[UUID, Plane] = {}
     for view in snapshot.pools:
-        if plane := DRIVER.compile(_without_removed(view), "d1", down):
+        judged = down if view.pool.monitor else frozenset()
+        if plane := DRIVER.compile(_without_removed(view), "d1", judged):
             wanted[view.pool.id] = plane
     return wanted
 
@@ -138,7 +139,7 @@ def test_an_expired_snapshot_neither_adds_nor_removes_nor_announces(
     engine = _engine(state)
     before = engine.observe()
     pools = _agent(engine, [], announced)
-    _work(pools, pools.want(snapshot, adds=False))
+    _work(pools, pools.want(snapshot, Source.EXPIRED))
     pools.set_down(down)
     _work(pools, [*before, *pools.views()])
     after = engine.observe()

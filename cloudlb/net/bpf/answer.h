@@ -15,9 +15,8 @@
 static __always_inline int answers(__u32 network, const struct address *a)
 {
 	struct vip_key key = {.network = network, .address = *a};
-	struct vip *vip = bpf_map_lookup_elem(&vips, &key);
 
-	return vip && vip->flags & VIP_ANSWER;
+	return !!bpf_map_lookup_elem(&vips, &key);
 }
 
 static __always_inline int send_back(struct __sk_buff *skb)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The guard at a guest's tap: guests hold a pool's address, and nothing they say about it is
- * heard. What a guest must ask to reach others (ARP requests and neighbour solicitations that
- * name the pool's address as sender) is asked in the name of its own address instead: dropped
- * questions would leave it without a next hop (measured: 3 of 3 connections stalled).
+/* The guard at a guest's tap: guests may hold the address of a pool, and nothing they say about
+ * it is heard. What a guest must ask to reach others (ARP requests and neighbour solicitations
+ * that name such an address as sender) is asked in the name of its own address instead: dropped
+ * questions would leave it without a next hop (measured: 3 of 3 connections stalled). All pools
+ * of the network count, on every host, so that a guest which holds an address before it becomes
+ * a member, or after it was one, is as silent as a member.
  */
 #pragma once
 
@@ -14,9 +16,8 @@
 static __always_inline int guarded(__u32 network, const struct address *a)
 {
 	struct vip_key key = {.network = network, .address = *a};
-	struct vip *vip = bpf_map_lookup_elem(&vips, &key);
 
-	return vip && vip->flags & VIP_GUARD;
+	return !!bpf_map_lookup_elem(&guards, &key);
 }
 
 static __always_inline __u32 *delivered(__u32 ifindex, const struct address *a)

@@ -75,20 +75,6 @@ class VipKey(NamedTuple):
     address: bytes
 
 
-class VipFlag(IntFlag):
-    """What a host does about a pool's address."""
-
-    ANSWER = 1
-    GUARD = 2
-
-
-class Vip(NamedTuple):
-    """Which pool an address belongs to, and `VipFlag`s."""
-
-    pool: int
-    flags: int
-
-
 class ServiceKey(NamedTuple):
     """A virtual service."""
 
@@ -214,7 +200,6 @@ COUNT = Codec(Count, "Q")
 PORT = Codec(PortRecord, "I4s16s6sBx")
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
-VIP = Codec(Vip, "II")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
 POOL = Codec(PoolRecord, "16sI16sIIIII")
 MEMBER = Codec(MemberRecord, "16sIII6sBB")

@@ -36,16 +36,6 @@ struct vip_key {
 	struct address address;
 };
 
-enum vip_flag {
-	VIP_ANSWER = 1, /* this host is the director: answer ARP, ND and echo requests */
-	VIP_GUARD = 2,  /* guests of this host hold the address: keep them silent about it */
-};
-
-struct vip {
-	__u32 pool;
-	__u32 flags;
-};
-
 struct service_key {
 	__u32 network;
 	struct address address;
@@ -157,13 +147,23 @@ struct {
 	__type(value, struct port);
 } ports SEC(".maps");
 
+/* The addresses of pools that this host directs: it answers ARP, ND and echo requests for them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_POOLS);
 	__type(key, struct vip_key);
-	__type(value, struct vip);
+	__type(value, __u32);
 } vips SEC(".maps");
+
+/* Addresses of all pools of this host's networks: guests may hold but not announce them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, struct vip_key);
+	__type(value, __u32);
+} guards SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -28,7 +28,6 @@ from cloudlb.net.bpf.layout import (
     ServiceKey,
     Settings,
     Traffic,
-    Vip,
     VipKey,
 )
 from cloudlb.net.bpf.libbpf import Libbpf
@@ -44,7 +43,8 @@ class Maps:
 
     near_ports: BpfMap[Number, PortRecord]
     ports: BpfMap[Number, PortRecord]
-    vips: BpfMap[VipKey, Vip]
+    vips: BpfMap[VipKey, Number]
+    guards: BpfMap[VipKey, Number]
     services: BpfMap[ServiceKey, Number]
     pools: BpfMap[Number, PoolRecord]
     tickets: BpfMap[Number, Count]
@@ -131,7 +131,8 @@ def _open_maps(libbpf: Libbpf, pins: Path) -> Maps:
     return Maps(
         near_ports=BpfMap(libbpf, pins / "near_ports", number, layout.PORT),
         ports=BpfMap(libbpf, pins / "ports", number, layout.PORT),
-        vips=BpfMap(libbpf, pins / "vips", layout.VIP_KEY, layout.VIP),
+        vips=BpfMap(libbpf, pins / "vips", layout.VIP_KEY, number),
+        guards=BpfMap(libbpf, pins / "guards", layout.VIP_KEY, number),
         services=BpfMap(libbpf, pins / "services", layout.SERVICE_KEY, number),
         pools=BpfMap(libbpf, pins / "pools", number, layout.POOL),
         tickets=BpfMap(libbpf, pins / "tickets", number, layout.TICKET),

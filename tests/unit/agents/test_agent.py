@@ -4,6 +4,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,6 +13,7 @@ import pytest
 
 from cloudlb.agents import agent as agents
 from cloudlb.agents.agent import Agent, Settings
+from cloudlb.agents.pools import Source
 from cloudlb.agents.store import SnapshotStore
 from cloudlb.drivers.dr import DirectRouting
 from cloudlb.engines.memory import MemoryEngine
@@ -50,7 +52,7 @@ class Conductor:
     def told(self, pool_id: UUID = POOL) -> Realization | None:
         """The last word on a pool."""
         words = [w for r in self.reports for w in r.realizations if w.pool_id == pool_id]
-        return words[-1] if words else None
+        return replace(words[-1], revision=0) if words else None
 
 
 def until(what: str, holds: Callable[[], object]) -> None:
@@ -144,7 +146,7 @@ def test_a_doorbell_has_it_pulled_at_once(host: Host) -> None:
 
 
 def test_a_doorbell_for_what_it_has_asks_for_nothing(host: Host) -> None:
-    host.make()._take(ONE)
+    host.make()._take(ONE, Source.CONDUCTOR)
     host.agent.changed(5)
     assert not host.agent._bell.is_set()
     host.agent.changed(6)
@@ -226,24 +228,26 @@ class TestHealth:
         return {m: word.health for m, word in agent._reporter._health.items()}
 
     def test_a_member_whose_server_is_off_is_offline_by_that(self, agent: Agent) -> None:
-        agent._take(snapshot(view(member(1, running=False), monitor=tcp_monitor())))
+        off = snapshot(view(member(1, running=False), monitor=tcp_monitor()))
+        agent._take(off, Source.CONDUCTOR)
         (word,) = agent._reporter._health.values()
         assert (word.member_id, word.health) == (member_id(1), Health.OFFLINE)
         assert word.reason == "its server is switched off"
 
     def test_that_is_told_once(self, agent: Agent) -> None:
         off = view(member(1, running=False), monitor=tcp_monitor())
-        agent._take(snapshot(off))
+        agent._take(snapshot(off), Source.CONDUCTOR)
         agent._reporter._health.clear()
-        agent._take(snapshot(off, generation=2))
+        agent._take(snapshot(off, generation=2), Source.CONDUCTOR)
         assert self._health(agent) == {}
 
     def test_and_again_after_it_was_on(self, agent: Agent) -> None:
         off = view(member(1, running=False), monitor=tcp_monitor())
-        agent._take(snapshot(off))
-        agent._take(snapshot(view(member(1), monitor=tcp_monitor()), generation=2))
+        agent._take(snapshot(off), Source.CONDUCTOR)
+        on = snapshot(view(member(1), monitor=tcp_monitor()), generation=2)
+        agent._take(on, Source.CONDUCTOR)
         agent._reporter._health.clear()
-        agent._take(snapshot(off, generation=3))
+        agent._take(snapshot(off, generation=3), Source.CONDUCTOR)
         assert self._health(agent) == {member_id(1): Health.OFFLINE}
 
     def test_a_verdict_is_reported_and_its_pool_is_looked_at(self, agent: Agent) -> None:

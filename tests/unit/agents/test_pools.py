@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from cloudlb.agents.pools import Pools
+from cloudlb.agents.pools import Pools, Source
 from cloudlb.drivers.dr import DirectRouting
 from cloudlb.engines.memory import Connection, MemoryEngine
 from cloudlb.model.dataplane import BackendState, Plane
@@ -17,7 +17,7 @@ from cloudlb.model.errors import CloudlbError, EngineError
 from cloudlb.model.snapshot import PoolView, Realization, RealizationState
 from tests.planes import NETWORK, PORTS, VIP4, guest, member_id
 from tests.unit.agents.conftest import Clock
-from tests.views import member, snapshot, view
+from tests.views import member, snapshot, tcp_monitor, view
 
 POOL = UUID(int=1)
 CLIENT = Connection(NETWORK, IPv4Address("198.51.100.9"), 40000, VIP4 + 1, PORTS[0])
@@ -72,9 +72,11 @@ class Host:
             self.clock,
         )
 
-    def take(self, *views: PoolView, generation: int = 1, adds: bool = True) -> None:
+    def take(
+        self, *views: PoolView, generation: int = 1, source: Source = Source.CONDUCTOR
+    ) -> None:
         """Take a snapshot and do all the work that it makes."""
-        for pool_id in self.pools.want(snapshot(*views, generation=generation), adds):
+        for pool_id in self.pools.want(snapshot(*views, generation=generation), source):
             self.pools.reconcile(pool_id)
 
     def find_dead(self, *numbers: int) -> None:
@@ -93,6 +95,7 @@ def host(clock: Clock) -> Host:
 
 
 BOTH = view(member(1), member(2))
+PROBED = view(member(1), member(2), monitor=tcp_monitor())
 REMOVED = view(member(1, removing=True), member(2))
 
 
@@ -260,20 +263,53 @@ class TestDrain:
 
 
 def test_a_member_that_probes_find_dead_gets_no_new_connections(host: Host) -> None:
-    host.take(BOTH)
+    host.take(PROBED)
     host.find_dead(1)
     assert host.kernel.states()[member_id(1)] is BackendState.IDLE
     host.find_dead()
     assert host.kernel.states()[member_id(1)] is BackendState.ACTIVE
 
 
+def test_a_member_that_was_dead_before_a_restart_must_answer_first(host: Host) -> None:
+    host.take(PROBED)
+    host.find_dead(1)
+    host.start()
+    host.take(PROBED, generation=2)
+    assert host.kernel.states()[member_id(1)] is BackendState.IDLE
+    host.find_dead()
+    assert host.kernel.states()[member_id(1)] is BackendState.ACTIVE
+
+
+class TestViewFromDisk:
+    """What is on disk may be older than what is in the kernel: it removes nothing."""
+
+    def test_it_adds_pools_that_are_missing(self, host: Host) -> None:
+        host.take(BOTH, source=Source.DISK)
+        assert set(host.kernel.states()) == {member_id(1), member_id(2)}
+        assert host.said == []
+
+    def test_newer_members_and_pools_in_the_kernel_stay(self, host: Host) -> None:
+        host.take(view(member(1), member(2), member(3)), view(member(4), number=2))
+        before = host.kernel.observe()
+        host.start()
+        host.take(view(member(1)), source=Source.DISK)
+        assert host.kernel.observe() == before
+
+    def test_the_conductors_word_ends_it(self, host: Host) -> None:
+        host.take(view(member(1), member(2)))
+        host.start()
+        host.take(view(member(1)), source=Source.DISK)
+        host.take(view(member(1)), generation=2)
+        assert set(host.kernel.states()) == {member_id(1)}
+
+
 class TestExpiredView:
     def test_it_adds_no_pool_and_says_nothing(self, host: Host) -> None:
-        host.take(BOTH, adds=False)
+        host.take(BOTH, source=Source.EXPIRED)
         assert (host.kernel.observe(), host.said, host.announced) == ({}, [], [])
 
     def test_it_adds_no_pool_for_any_other_reason(self, host: Host) -> None:
-        host.take(BOTH, adds=False)
+        host.take(BOTH, source=Source.EXPIRED)
         host.find_dead(1)
         assert host.kernel.observe() == {}
         assert host.pools.resync() == frozenset()
@@ -281,33 +317,33 @@ class TestExpiredView:
     def test_it_removes_no_pool(self, host: Host) -> None:
         host.take(BOTH)
         host.start()
-        host.take(adds=False)
+        host.take(source=Source.EXPIRED)
         host.pools.reconcile(POOL)
         assert set(host.kernel.observe()) == {POOL}
 
     def test_it_removes_no_pool_that_was_to_be_removed_long_ago(self, host: Host) -> None:
         host.take(BOTH)
         host.start()
-        host.take(replace(BOTH, removing=True), adds=False)
+        host.take(replace(BOTH, removing=True), source=Source.EXPIRED)
         assert set(host.kernel.observe()) == {POOL}
 
     def test_it_makes_no_director(self, host: Host) -> None:
         here = view(member(1, "d1"), directors=("d2",))
         host.take(here)
         host.start()
-        host.take(view(member(1, "d1")), adds=False)
+        host.take(view(member(1, "d1")), source=Source.EXPIRED)
         assert host.kernel.observe()[POOL].frontend is None
         assert host.announced == []
 
     def test_what_is_there_follows_its_probes(self, host: Host) -> None:
-        host.take(BOTH)
+        host.take(PROBED)
         host.start()
-        host.take(BOTH, adds=False)
+        host.take(PROBED, source=Source.EXPIRED)
         host.find_dead(1)
         assert host.kernel.states()[member_id(1)] is BackendState.IDLE
 
     def test_a_fresh_one_ends_it(self, host: Host) -> None:
-        host.take(BOTH, adds=False)
+        host.take(BOTH, source=Source.EXPIRED)
         host.take(BOTH, generation=2)
         assert host.last == Realization(POOL, 2, RealizationState.REALIZED)
 

@@ -86,7 +86,6 @@ def test_garbage_is_ignored_with_one_warning(
     [
         {"format": 0},
         {"format": 2},
-        {"saved_at": None},
         {"snapshot": None},
         {"snapshot": {"host": "d1", "generation": 1, "pools": [{"pool": {"id": 5}}]}},
         {"snapshot": {"host": "d1", "generation": 1, "pools": 3}},

@@ -13,7 +13,6 @@ from cloudlb.net.bpf import build, layout
 CODECS = {
     "port": layout.PORT,
     "vip_key": layout.VIP_KEY,
-    "vip": layout.VIP,
     "service_key": layout.SERVICE_KEY,
     "pool": layout.POOL,
     "member": layout.MEMBER,
