@@ -70,7 +70,7 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
     outcome = membership.add(named, found)
     record = pools.add(session, pool, now)
     outcome.store(session)
-    told = desired.mapping(session, network.id)
+    told = [h.name for h in known if any(u.network == network.name for u in h.uplinks)]
     return _announced(session, record, outcome, (), now, told)
 
 
