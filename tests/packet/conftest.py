@@ -79,7 +79,7 @@ class Bench:
         return result, out
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def namespace() -> Iterator[None]:
     """Network and mount namespaces of their own for this process; made again at the end."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -131,7 +131,7 @@ def _bench(pins: str, objects: Path) -> Iterator[Bench]:
     programs.remove()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def objects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where compiled programs are kept for this run."""
     return tmp_path_factory.getbasetemp() / "objects"
