@@ -3,9 +3,7 @@
 
 PY := .venv/bin
 CACHE := build/lab
-LAYERS := unit property packet functional contract lab guest
-LAYER ?=
-K ?=
+QUICK := unit property packet functional contract
 
 .PHONY: help setup demo lab test soak check bench docs format clean
 
@@ -27,12 +25,27 @@ demo: setup
 lab: setup
 	@$(PY)/cloudlb-lab --cache $(CACHE) up
 
+# The quick layers on two processors at once. Then a guest beside the labs, which mostly wait; what its
+# tests say comes at the end. A signal ends both: what is run in the background ignores Ctrl-C.
 test: setup
-	@$(PY)/pytest --require $(if $(K),-k "$(K)") \
-	    $(if $(LAYER),tests/$(LAYER),$(foreach layer,$(LAYERS),tests/$(layer)))
+ifdef LAYER
+	@$(PY)/pytest --require $(if $(K),-k "$(K)") tests/$(LAYER)
+else ifdef K
+	@$(PY)/pytest --require -k "$(K)" $(addprefix tests/,$(QUICK) lab guest)
+else
+	@status=0; \
+	$(PY)/pytest --require -n 2 --dist loadfile $(addprefix tests/,$(QUICK)) || status=1; \
+	mkdir -p build; \
+	$(PY)/pytest --require tests/guest >build/guest.txt 2>&1 & guest=$$!; \
+	trap "kill $$guest" INT TERM; \
+	$(PY)/pytest --require tests/lab || status=1; \
+	wait $$guest || status=1; \
+	cat build/guest.txt; \
+	exit $$status
+endif
 
-soak: setup
-	@CLOUDLB_SOAK=1 $(PY)/pytest --require $(foreach layer,$(LAYERS),tests/$(layer))
+soak: export CLOUDLB_SOAK = 1
+soak: test
 
 check: setup docs
 	@$(PY)/ruff format --check -q .

@@ -8,6 +8,9 @@ from enum import Enum
 
 from cloudlb.model.pool import Scheduler
 
+SHARING = tuple(s for s in Scheduler if s.shares_by_weight)
+"""The others refuse the weights that the changes set."""
+
 
 class Kind(Enum):
     """What is changed."""
@@ -26,7 +29,7 @@ class Pool:
 
     weights: Mapping[str, int]
     closed: frozenset[str] = frozenset()
-    scheduler: Scheduler = Scheduler.ROUND_ROBIN
+    scheduler: Scheduler = Scheduler.WEIGHTED_ROUND_ROBIN
 
     def turns(self) -> list[str]:
         """Servers as often as their weight says, without the closed ones."""
@@ -77,8 +80,8 @@ def _after(pool: Pool, kind: Kind, server: str, weight: int) -> Pool:
     others = {name: each for name, each in pool.weights.items() if name != server}
     match kind:
         case Kind.SCHEDULER:
-            (other,) = set(Scheduler) - {pool.scheduler}
-            return replace(pool, scheduler=other)
+            rest = [scheduler for scheduler in SHARING if scheduler is not pool.scheduler]
+            return replace(pool, scheduler=rest[weight % len(rest)])
         case Kind.ADD:
             return replace(pool, weights=others | {server: 1})
         case Kind.WEIGHT:

@@ -15,7 +15,7 @@ class Context(contextlib.ExitStack):
 
     def __init__(self, directory: Path, cache: Path) -> None:
         super().__init__()
-        self.directory = directory
+        self.directory, self.cache = directory, cache.absolute()
         self._lab = Lab(f"bench{os.getpid()}", cache)
 
     def __enter__(self) -> Self:

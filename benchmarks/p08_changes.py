@@ -39,16 +39,21 @@ def measure(context: Context) -> Result:
     """cloudlb, then the peers."""
     site = Site(context.lab())
     first = Pool({guest.name: 1 for guest in site.lab.guests})
-    addresses = [VIP_RANGE4[number] for number in (50, 51, 52)]
-    found: dict[str, Any] = {}
-    with site.held(addresses):
-        with _pool(site, addresses[0]) as apply:
-            found["dr"] = _churn(site, addresses[0], first, apply)
-        for peer, address in zip((nft.DNAT, nft.DSR), addresses[1:], strict=True):
+    addresses = [VIP_RANGE4[number] for number in range(50, 55)]
+    own: dict[str, Any] = {}
+    peers: dict[str, Any] = {}
+    with _pool(site, addresses[0], "nat") as apply:
+        own["nat"] = _churn(site, addresses[0], first, apply)
+    with site.held(addresses[1:]):
+        for data_plane, address in zip(("dr", "tun"), addresses[1:], strict=False):
+            with _pool(site, address, data_plane) as apply:
+                own[data_plane] = _churn(site, address, first, apply)
+        for peer, address in zip((nft.DNAT, nft.DSR), addresses[3:], strict=True):
             if shutil.which("nft"):
                 with _peer(site, peer, address, first) as apply:
-                    found[peer.name] = _churn(site, address, first, apply)
-    return Result([_line(found)], found)
+                    peers[peer.name] = _churn(site, address, first, apply)
+    lines = [_line(name, found, peers) for name, found in sorted(own.items())]
+    return Result(lines, own | peers)
 
 
 def _churn(site: Site, address: IPv4Address, pool: Pool, apply: Apply) -> dict[str, Any]:
@@ -68,10 +73,13 @@ def _churn(site: Site, address: IPv4Address, pool: Pool, apply: Apply) -> dict[s
 
 
 @contextlib.contextmanager
-def _pool(site: Site, address: IPv4Address) -> Iterator[Apply]:
+def _pool(site: Site, address: IPv4Address, data_plane: str) -> Iterator[Apply]:
     """A pool of all guests, changed through the REST API without waiting."""
     names = [guest.name for guest in site.lab.guests]
-    spec = site.pool_spec(address, names, drain_timeout=3600)
+    scheduler = Pool({}).scheduler.value
+    spec = site.pool_spec(
+        address, names, drain_timeout=3600, data_plane=data_plane, scheduler=scheduler
+    )
     pool = site.ask("POST", "/pools?wait=20", spec)["pool"]
     path = f"/pools/{pool['id']}"
     ids = {member["server_name"]: member["id"] for member in pool["members"]}
@@ -109,19 +117,17 @@ def _peer(site: Site, peer: nft.Peer, address: IPv4Address, first: Pool) -> Iter
         yield lambda change: put(change.pool)
 
 
-def _line(found: dict[str, Any]) -> Line:
-    own = found["dr"]
+def _line(data_plane: str, own: dict[str, Any], peers: dict[str, Any]) -> Line:
     corrupt = sum(n for reason, n in own["errors"].items() if "corrupt" in reason)
     beside = [
         f"{name}: {of['broken_on_survivors']} ({of['broken']} of {of['flows']})"
-        for name, of in found.items()
-        if name != "dr"
+        for name, of in peers.items()
     ]
     enough = own["exchanges"] >= 3 * own["flows"]
     whole = own["broken_on_survivors"] == 0 and corrupt == 0
     return Line(
         "P8",
-        f"dr: broken on survivors (of all), {CHANGES} changes under {FLOWS} flows, "
+        f"{data_plane}: broken on survivors (of all), {CHANGES} changes under {FLOWS} flows, "
         f"a line each {INTERVAL:g} s",
         "; ".join(beside) or "none was run: nft is not installed",
         "0",

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.process import wait_for
 from cloudlb.lab.services import API_PORT
-from cloudlb.lab.topology import LAN, LAN_NETWORK4, LAN_NETWORK6, VIP_RANGE4, VIP_RANGE6
 
 T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
@@ -61,7 +60,7 @@ class Site:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.connection = _Connection(lab.host("control").namespace)
-        self.network = self._network()
+        self.network = lab.api.network()
 
     def send(self, method: str, path: str, body: Any = None) -> None:
         """Send a request, whose answer is read by `answer`."""
@@ -127,14 +126,3 @@ class Site:
             thread.start()
         for thread in threads:
             thread.join()
-
-    def _network(self) -> str:
-        found = self.ask("GET", f"/networks?name={LAN}")["networks"]
-        if found:
-            return str(found[0]["id"])
-        spec = {
-            "name": LAN,
-            "prefixes": [str(LAN_NETWORK4), str(LAN_NETWORK6)],
-            "vip_range": [str(VIP_RANGE4), str(VIP_RANGE6)],
-        }
-        return str(self.ask("POST", "/networks", {"network": spec})["network"]["id"])

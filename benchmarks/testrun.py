@@ -21,10 +21,10 @@ from uuid import UUID
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.dataplane import Algorithm, Backend, BackendState, Frontend, Guest, Mode, Plane
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Port, Protocol, Scheduler
+from cloudlb.model.pool import Port, Protocol
 from cloudlb.net import frame
 from cloudlb.net.bpf import build
 from cloudlb.net.bpf.libbpf import Libbpf
@@ -68,6 +68,7 @@ class Rig:
         self.engine.attach(HostPort(self.tap, PortKind.TAP, NETWORK, TAP_MAC))
         for version in VIP:
             self.engine.apply(UUID(int=version), _plane(version))
+        self.engine.guard(NETWORK, VIP.values())
         self.libbpf = Libbpf()
         pins = next((BPFFS / "cloudlb").glob("programs-*"))
         self.programs = {path.name: self.libbpf.get(path) for path in pins.iterdir()}
@@ -148,9 +149,9 @@ def _plane(version: int) -> Plane:
         Backend(member, Mode.DR, mac, 1, BackendState.ACTIVE)
         for member, mac in zip(ids, MEMBERS, strict=True)
     )
-    frontend = Frontend(Scheduler.ROUND_ROBIN, (Port(Protocol.TCP, 80),), backends)
+    frontend = Frontend(Algorithm.ROUND_ROBIN, (Port(Protocol.TCP, 80),), backends)
     guests = (Guest(ids[0], MEMBERS[0]),)
-    return Plane(UUID(int=version), NETWORK, VIP[version], frontend, guarded=True, guests=guests)
+    return Plane(UUID(int=version), NETWORK, VIP[version], frontend, guests)
 
 
 def _frames(
@@ -167,7 +168,7 @@ def _frames(
         path = frame.Path(CLIENT_MAC, UPLINK_MAC, client, towards[version])
         if answer:
             path = frame.Path(MEMBERS[0], CLIENT_MAC, VIP[version], CLIENT[version])
-        octets = bytearray(frame.tcp_syn(path, 1024 + number % 32768, 80, 1))
+        octets = bytearray(frame.Syn(path, 80).frame(1, 1024 + number % 32768))
         if flags:
             octets[_FLAGS_AT[version]] = flags
         frames.append(bytes(octets))

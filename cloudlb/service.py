@@ -4,17 +4,40 @@
 One process per service with native threads; something above (systemd, the lab) restarts it.
 """
 
+import functools
 import logging
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
+from typing import ParamSpec
 
 from oslo_config import cfg
 from oslo_log import log
 
+from cloudlb.model.errors import CloudlbError
+
 LOG = logging.getLogger(__name__)
+P = ParamSpec("P")
+
+
+def explained(name: str) -> Callable[[Callable[P, int]], Callable[P, int]]:
+    """Have a program ``name`` that cannot start say why in one line; its exit status is 1 then."""
+
+    def decorate(main: Callable[P, int]) -> Callable[P, int]:
+        @functools.wraps(main)
+        def run(*args: P.args, **kwargs: P.kwargs) -> int:
+            try:
+                return main(*args, **kwargs)
+            except (CloudlbError, cfg.Error) as error:
+                sys.stderr.write(f"{name}: {' '.join(str(error).split())}\n")
+                return 1
+
+        return run
+
+    return decorate
 
 
 def prepare(conf: cfg.ConfigOpts, name: str) -> None:

@@ -4,14 +4,15 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
 
-from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.dataplane import Algorithm, Backend, BackendState, Frontend, Guest, Mode, Plane
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Port, Protocol, Scheduler
+from cloudlb.model.pool import Persistence, Port, Protocol, Timeouts
 
 NETWORK = 7
 VIP4 = IPv4Address("192.0.2.100")
@@ -45,15 +46,33 @@ def guest(number: int) -> Guest:
     return Guest(member_id(number), mac(number))
 
 
+def own(number: int, version: int = 4) -> Address:
+    """A member's own address."""
+    return (VIP4 + 50 if version == 4 else VIP6 + 0x1000) + number
+
+
+def translated(
+    *numbers: int, address: Address = VIP4, pool: int = 1, port: int | None = None
+) -> Plane:
+    """A pool's plane on a host with guests that are reached by edge NAT."""
+    version = address.version
+    guests = tuple(
+        replace(guest(n), mode=Mode.EDGE_NAT, address=own(n, version), port=port) for n in numbers
+    )
+    return Plane(UUID(int=pool), NETWORK, address, guests=guests)
+
+
 def director(
     members: Sequence[Backend],
-    scheduler: Scheduler = Scheduler.ROUND_ROBIN,
+    algorithm: Algorithm = Algorithm.ROUND_ROBIN,
     address: Address = VIP4,
     pool: int = 1,
     ports: tuple[Port, ...] = PORTS,
+    persistence: Persistence | None = None,
+    router: int = 0,
 ) -> Plane:
-    """A pool's plane on a host that is its director."""
-    frontend = Frontend(scheduler, ports, tuple(members))
+    """A pool's plane on a host that is its director, or one of those that elect as ``router``."""
+    frontend = Frontend(algorithm, ports, tuple(members), persistence, router)
     return Plane(UUID(int=pool), NETWORK, address, frontend)
 
 
@@ -88,9 +107,37 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
         ports = draw(
             st.sets(st.builds(Port, st.sampled_from(Protocol), st.sampled_from((53, 80, 65535))))
         )
-        scheduler = draw(st.sampled_from(Scheduler))
-        frontend = Frontend(scheduler, tuple(sorted(ports)), draw(members()))
+        algorithm = draw(st.sampled_from(Algorithm))
+        persistence = draw(
+            st.none() | st.builds(Persistence, st.integers(1, 86400), st.integers(0, 32))
+        )
+        listed = tuple(replace(b, **_way(b.member_id)) for b in draw(members()))
+        router = draw(st.sampled_from((0, 0, 7, 255)))
+        frontend = Frontend(algorithm, tuple(sorted(ports)), listed, persistence, router)
     numbers = draw(st.sets(st.integers(1, 14), max_size=6))
-    guests = tuple(sorted(map(guest, numbers), key=lambda g: g.member_id.bytes))
+    guests = tuple(
+        replace(
+            g,
+            port=draw(st.sampled_from((None, 8080))),
+            former=_former(draw(st.sets(st.sampled_from(Mode))), _way(g.member_id)["mode"]),
+            **_way(g.member_id),
+        )
+        for g in sorted(map(guest, numbers), key=lambda g: g.member_id.bytes)
+    )
     address: Address = VIP6 + pool if pool % 2 else VIP4 + pool
-    return Plane(UUID(int=pool), NETWORK, address, frontend, guests)
+    seconds = st.none() | st.integers(1, 604800)
+    given = draw(st.none() | st.builds(Timeouts, seconds, seconds, seconds, seconds))
+    timeouts = None if given == Timeouts() else given
+    return Plane(UUID(int=pool), NETWORK, address, frontend, guests, timeouts)
+
+
+def _former(modes: set[Mode], present: Mode) -> tuple[Mode, ...]:
+    return tuple(mode for mode in Mode if mode in modes - {present})
+
+
+def _way(member: UUID) -> dict[str, Any]:
+    """How a member is reached: some by each mode, some by the other family."""
+    number = member.int & 0xFFFF
+    mode = tuple(Mode)[number % len(Mode)]
+    address = own(number, 6 if number % 2 else 4)
+    return {"mode": mode, "address": None if mode is Mode.DR else address}

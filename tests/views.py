@@ -47,15 +47,22 @@ def member(
     *,
     pool_number: int = 1,
     weight: int = 1,
+    backup: bool = False,
     removing: bool = False,
+    removed_for: float = 0.0,
     running: bool = True,
 ) -> MemberView:
     """A member by number, with its server on a host."""
     wanted = Member(
-        member_id(number), "project", UUID(int=pool_number), UUID(int=number), weight=weight
+        member_id(number),
+        "project",
+        UUID(int=pool_number),
+        UUID(int=number),
+        weight=weight,
+        backup=backup,
     )
     placement = Placement(host, mac(number), f"tap{number}", running=running)
-    return MemberView(wanted, placement, removing)
+    return MemberView(wanted, placement, removing, removed_for)
 
 
 def view(*members: MemberView, number: int = 1, removing: bool = False, **spec: Any) -> PoolView:
@@ -80,7 +87,9 @@ def _members(draw: st.DrawFn, pool_number: int) -> MemberView:
         draw(st.sampled_from(HOSTS)),
         pool_number=pool_number,
         weight=draw(st.sampled_from((0, 1, 5))),
+        backup=draw(st.booleans()),
         removing=draw(st.booleans()),
+        removed_for=draw(st.sampled_from((0.0, 29.5, 1e6))),
         running=draw(st.booleans()),
     )
     return made if draw(st.booleans()) else replace(made, placement=None)
@@ -97,6 +106,7 @@ def views(draw: st.DrawFn, number: int = 1) -> PoolView:
         directors=tuple(draw(st.sets(st.sampled_from(HOSTS)))),
         scheduler=draw(st.sampled_from(Scheduler)),
         admin_state_up=draw(st.booleans()),
+        panic_threshold=draw(st.sampled_from((0, 50, 99))),
     )
 
 

@@ -12,38 +12,46 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from cloudlb.agents import candidacy
+from cloudlb.agents.announce import Announcer
+from cloudlb.agents.candidacy import VirtualRouter
+from cloudlb.agents.circle import circle
+from cloudlb.agents.eastwest import EastWest
+from cloudlb.agents.elections import Elections
+from cloudlb.agents.guards import Guards
 from cloudlb.agents.inventory import HostInventory
+from cloudlb.agents.metrics import HostMetrics, MetricsServer, Standing
 from cloudlb.agents.pools import Pools, Source
 from cloudlb.agents.ports import Ports
-from cloudlb.agents.probe import Prober, Verdict
+from cloudlb.agents.probe import Prober
+from cloudlb.agents.questions import Questions
 from cloudlb.agents.reconcile import ReconcileQueue
 from cloudlb.agents.reporter import Reporter, Revisions
-from cloudlb.agents.stats import Stats
 from cloudlb.agents.store import SnapshotStore
+from cloudlb.agents.target import Verdict
 from cloudlb.agents.targets import switched_off, targets
+from cloudlb.agents.upkeep import Attempts, Chore, Upkeep
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
-from cloudlb.model.dataplane import Plane
-from cloudlb.model.errors import InvalidRequest, Unavailable
+from cloudlb.model.errors import EngineError, Unavailable
 from cloudlb.model.host import Role
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Health
-from cloudlb.model.snapshot import Report, Snapshot
-from cloudlb.net.frame import announcement
-from cloudlb.net.link import LinkMonitor
-from cloudlb.net.packet import send_frame
+from cloudlb.model.snapshot import Peer, Report, Snapshot
+from cloudlb.net.link import LinkMonitor, link_with
 from cloudlb.virt.host import Libvirt
 
 LOG = logging.getLogger(__name__)
-_SWEEP_INTERVAL = 2.0
 _INVENTORY_INTERVAL = 5.0
 _RETRY_PULL = 1.0
-_ANNOUNCEMENTS = 3
+ELECTION = "election"
+"""The directory of elections below ``state_dir``."""
 
 
 class Conductor(Protocol):
@@ -70,6 +78,11 @@ class Settings:
     report_interval: float = 10.0
     resync_interval: float = 60.0
     snapshot_max_age: float = 86400.0
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = 0
+    management: Address | None = None
+    east_west_port: int = 9893
+    election_interval: float = 1.0
 
 
 class Agent:
@@ -83,61 +96,117 @@ class Agent:
         engine: Engine,
     ) -> None:
         self._settings, self._conductor, self._engine = settings, conductor, engine
+        self._drivers = drivers
         self._lock = threading.RLock()
-        self._bell = threading.Event()
-        self._stirred = threading.Event()
-        self._listed = threading.Event()
-        self._generation = 0
-        self._complete = False
+        self._bell, self._stirred, self._listed = (threading.Event() for _ in range(3))
+        self._generation, self._answered_at = 0, 0.0
+        self._complete = self._is_settled = False
         self._off: frozenset[UUID] = frozenset()
-        self._announcing: dict[UUID, tuple[Plane, int]] = {}
+        self._peers: tuple[Peer, ...] | None = None
+        self._management_link = ""
         self._revisions = Revisions()
         self._store = SnapshotStore(settings.state_dir)
+        self._questions = Questions(engine, self._lock)
+        self._guards = Guards(engine, self._lock)
         self._queue: ReconcileQueue[UUID] = ReconcileQueue(self._reconcile)
-        self._reporter = Reporter(
-            lambda report: conductor.report(settings.host, report),
+        self._reporter = self._make_reporter()
+        self._ports = self._make_ports()
+        self._announcer = Announcer(self._ports)
+        self._pools = self._make_pools()
+        self._libvirt = _libvirt(settings, self._stirred.set)
+        self._inventory = self._make_inventory()
+        self._east_west = self._make_east_west()
+        self._elections = self._make_elections()
+        self._prober = Prober(self._judged, suspects=self._pools.idle_backends())
+
+    def _make_reporter(self) -> Reporter:
+        return Reporter(
+            lambda report: self._conductor.report(self._settings.host, report),
             self._revisions,
-            settings.report_interval,
+            self._settings.report_interval,
         )
-        self._pools = Pools(
-            settings.host,
-            drivers,
-            engine,
-            self._lock,
-            realized=self._reporter.realized,
-            announce=self._announce,
-            later=self._queue.add,
-        )
-        self._ports = Ports(
-            settings.network_mappings,
-            frozenset(settings.roles),
-            engine,
+
+    def _make_ports(self) -> Ports:
+        return Ports(
+            self._settings.network_mappings,
+            frozenset(self._settings.roles),
+            self._engine,
             self._lock,
             changed=self._stirred.set,
         )
-        self._libvirt = _libvirt(settings, self._stirred.set)
-        self._inventory = HostInventory(
-            settings.roles, settings.engine, engine, self._lock, self._ports, self._libvirt
+
+    def _make_pools(self) -> Pools:
+        return Pools(
+            self._settings.host,
+            self._drivers,
+            self._engine,
+            self._lock,
+            realized=self._reporter.realized,
+            announce=self._announcer.announce,
+            later=self._queue.add,
         )
-        self._prober = Prober(self._judged, suspects=self._pools.idle_backends())
-        self._stats = Stats(engine, self._lock)
+
+    def _make_inventory(self) -> HostInventory:
+        return HostInventory(
+            self._settings.roles,
+            self._settings.engine,
+            self._engine,
+            self._lock,
+            self._ports,
+            self._libvirt,
+            self._settings.management,
+        )
+
+    def _make_east_west(self) -> EastWest:
+        return EastWest(
+            self._settings.host,
+            self._settings.management,
+            self._settings.east_west_port,
+            self._engine.sharing,
+            self._lock,
+        )
+
+    def _make_elections(self) -> Elections:
+        return Elections(
+            self._settings.state_dir / ELECTION,
+            self._settings.election_interval,
+            self._engine.pins,
+            self._candidacies,
+            self._say_who_announces,
+        )
 
     def threads(self) -> dict[str, Callable[[threading.Event], None]]:
         """What must run, by name."""
         wanted: dict[str, Callable[[threading.Event], None]] = {
             "links": LinkMonitor(
-                self._ports.link_changed, self._ports.link_gone, self._links_listed
+                self._ports.link_changed,
+                self._ports.link_gone,
+                self._links_listed,
+                self._ports.readdressed,
             ).run,
             "pull": self._pull_forever,
             "reconcile": self._reconcile_forever,
             "report": self._reporter.run,
             "inventory": self._watch_inventory,
-            "upkeep": self._upkeep,
+            "upkeep": Upkeep(self._chores()).run,
             "probe": self._prober.run,
+            "elections": self._elections.run,
+            "east-west": self._east_west.run,
         }
         if self._libvirt:
             wanted["libvirt"] = self._libvirt.run
+        if self._settings.metrics_port:
+            wanted["metrics"] = self._make_metrics().run
         return wanted
+
+    def _make_metrics(self) -> MetricsServer:
+        metrics = HostMetrics(
+            self._engine, self._lock, self._pools.views, self._prober.health, self._standing
+        )
+        return MetricsServer(self._settings.metrics_host, self._settings.metrics_port, metrics)
+
+    def _standing(self) -> Standing:
+        return Standing(self._generation, self._answered_at, self._queue.failing())
 
     def changed(self, generation: int) -> None:
         """The doorbell: something is wanted anew."""
@@ -145,13 +214,8 @@ class Agent:
             self._bell.set()
 
     def ask(self, question: str, args: dict[str, Any]) -> Any:
-        """Answer ``stats`` (args: pool_id) and ``events``; InvalidRequest for anything else."""
-        if question == "stats":
-            return self._stats.of_pool(_pool_id(args))
-        if question == "events":
-            with self._lock:
-                return self._engine.events()
-        raise InvalidRequest(f"An agent does not answer {question!r}; it answers stats, events.")
+        """Answer what only this host knows; see `Questions`."""
+        return self._questions.answer(question, args)
 
     def _pull_forever(self, stopping: threading.Event) -> None:
         self._start_from_disk()
@@ -164,14 +228,17 @@ class Agent:
                 LOG.debug("pull failed: %s", error.detail)
                 wait = _RETRY_PULL
             if not _wait_any(self._bell, stopping, wait):
-                self._reporter.repeat_inventory()
+                self._tell_all()
 
     def _pull(self) -> None:
         have = self._generation if self._complete else 0
         snapshot = self._conductor.get_desired(self._settings.host, have)
+        self._answered_at = time.time()
         if snapshot is not None:
             self._take(snapshot, Source.CONDUCTOR)
             self._complete = True
+            if not snapshot.networks:  # a host that was forgotten has none
+                self._tell_all()
         try:
             if snapshot is None:
                 self._store.confirm(time.time())
@@ -179,6 +246,11 @@ class Agent:
                 self._store.save(snapshot, time.time())
         except OSError as error:
             LOG.warning("snapshot=%d not saved: %s", self._generation, error)
+
+    def _tell_all(self) -> None:
+        """The conductor may have lost what it was told."""
+        self._reporter.repeat()
+        self._stirred.set()
 
     def _start_from_disk(self) -> None:
         loaded = self._store.load()
@@ -195,64 +267,34 @@ class Agent:
         self._reporter.set_generation(snapshot.generation)
         networks = {n.name: n.number for n in snapshot.networks}
         networks |= {view.network.name: view.network.number for view in snapshot.pools}
-        self._guard(snapshot, source)
+        self._peers = snapshot.peers
+        self._guards.want(snapshot, source)
+        with suppress(EngineError):  # upkeep tells it and tries again
+            self._guards.bring_about()
         self._ports.set_numbers(networks)
         for pool_id in self._pools.want(snapshot, source):
             self._queue.add(pool_id)
+        self._east_west.want(
+            circle(self._settings.host, snapshot.pools, snapshot.peers, snapshot.keys)
+        )
         self._retarget()
-
-    def _guard(self, snapshot: Snapshot, source: Source) -> None:
-        """Have the guards know all pools' addresses; only the conductor's word frees one."""
-        wanted: dict[int, set[Address]] = {}
-        for claim in snapshot.claims:
-            wanted.setdefault(claim.network, set()).add(claim.address)
-        with self._lock:
-            there = self._engine.guarded()
-            for network in there.keys() | wanted.keys():
-                addresses = frozenset(wanted.get(network, ()))
-                if source is not Source.CONDUCTOR:
-                    addresses |= there.get(network, frozenset())
-                if addresses != there.get(network):
-                    self._engine.guard(network, addresses)
 
     def _links_listed(self) -> None:
         self._ports.links_listed()
         self._listed.set()
 
-    def _reconcile_forever(self, stopping: threading.Event) -> None:
-        """Once the links are known: a new director announces its addresses on them."""
+    def _wait_listed(self, stopping: threading.Event) -> None:
         while not stopping.is_set() and not self._listed.wait(0.5):
             pass
+
+    def _reconcile_forever(self, stopping: threading.Event) -> None:
+        """Once the links are known: a new director announces its addresses on them."""
+        self._wait_listed(stopping)
         self._queue.run(stopping)
 
     def _reconcile(self, pool_id: UUID) -> None:
+        self._guards.bring_about()  # a pool is not realized while its guests may be heard
         self._pools.reconcile(pool_id)
-
-    def _announce(self, plane: Plane) -> None:
-        """Others on the link may still know another's Ethernet address; told again by `_upkeep`.
-
-        Once is not enough: Linux ignores what contradicts an entry younger than a second.
-        """
-        self._tell(plane)
-        self._announcing[plane.pool_id] = plane, _ANNOUNCEMENTS - 1
-
-    def _tell(self, plane: Plane) -> None:
-        link = self._ports.uplink_of(plane.network)
-        if link is None:
-            return
-        try:
-            send_frame(link.name, announcement(plane.address, link.mac))
-        except OSError as error:
-            LOG.warning("address=%s not announced: %s", plane.address, error)
-
-    def _announce_again(self) -> None:
-        """Repeat announcements of addresses that are still directed here."""
-        for pool_id, (plane, left) in list(self._announcing.items()):
-            del self._announcing[pool_id]
-            if pool_id in self._pools.views():
-                self._tell(plane)
-                if left > 1:
-                    self._announcing[pool_id] = plane, left - 1
 
     def _judged(self, verdict: Verdict) -> None:
         self._reporter.health(verdict.member_id, verdict.health, verdict.reason)
@@ -263,40 +305,81 @@ class Agent:
         """Probe the members of the pools that this host directs; those that are off are dead."""
         with self._lock:
             views = self._pools.views().values()
-            found = targets(self._settings.host, views, self._ports, self._inventory)
+            found = targets(
+                self._settings.host, views, self._drivers, self._ports, self._inventory
+            )
             off = switched_off(self._settings.host, views)
         self._prober.set_targets(found)
+        self._reporter.watch(found.keys() | off)
         for member_id in off - self._off:
             self._reporter.health(member_id, Health.OFFLINE, "its server is switched off")
         self._off = off
         self._pools.set_down(self._prober.down(), self._prober.suspects())
 
+    def _candidacies(self) -> tuple[VirtualRouter, ...] | None:
+        """Elections of pools that the kernel forwards for: who cannot forward shall not announce.
+
+        None before anything is known: an electing process goes on by its orders, and none is
+        started before other directors have told of their connections.
+        """
+        peers = self._peers
+        if peers is None or not self._listed.is_set() or not self._east_west.is_ready():
+            return None
+        directed = self._pools.directed()
+        views = [view for pool_id, view in self._pools.views().items() if pool_id in directed]
+        links = {uplinked.network: uplinked.link.name for uplinked in self._ports.uplinks()}
+        management = self._settings.management
+        if management and views and not self._management_link:
+            self._management_link = link_with(management)
+        return candidacy.routers(self._settings.host, views, peers, links, self._management_link)
+
+    def _say_who_announces(self) -> None:
+        for pool_id in self._pools.said_wrongly():
+            self._queue.add(pool_id)
+
     def _watch_inventory(self, stopping: threading.Event) -> None:
+        """Once the links are known: without its tap a server would seem to have no address."""
+        self._wait_listed(stopping)
+        attempts = Attempts()
         while not stopping.is_set():
             self._stirred.clear()
-            inventory = self._inventory.take(self._revisions.next())
-            if inventory is not None:
-                self._reporter.inventory(inventory)
-                self._retarget()
+            attempts.succeeds("inventory", self._take_inventory)
             _wait_any(self._stirred, stopping, _INVENTORY_INTERVAL)
             stopping.wait(0.02)
 
-    def _upkeep(self, stopping: threading.Event) -> None:
-        """Forget old connections, and now and then compare everything with the kernel."""
-        is_settled = False
-        resync_at = time.monotonic() + self._settings.resync_interval
-        while not stopping.wait(_SWEEP_INTERVAL):
-            self._announce_again()
+    def _take_inventory(self) -> None:
+        inventory = self._inventory.take(self._revisions.next())
+        if inventory is not None:
+            self._reporter.inventory(inventory)
+            self._retarget()
+
+    def _chores(self) -> list[Chore]:
+        """Announcements first: they wait for nothing that the kernel may refuse."""
+        return [
+            Chore("announce", lambda: self._announcer.again(self._pools.directed())),
+            Chore("sweep", self._sweep),
+            Chore("guards", self._guards.bring_about),
+            Chore("settle", self._settle),
+            Chore("resync", self._resync, self._settings.resync_interval),
+        ]
+
+    def _sweep(self) -> None:
+        with self._lock:
+            self._engine.sweep()
+
+    def _settle(self) -> None:
+        """Once, as soon as all that is wanted is known."""
+        if self._complete and not self._is_settled:
             with self._lock:
-                self._engine.sweep()
-                if self._complete and not is_settled:
-                    self._engine.settle()
-                    is_settled = True
-            if time.monotonic() >= resync_at:
-                resync_at = time.monotonic() + self._settings.resync_interval
-                for pool_id in self._pools.resync():
-                    self._queue.add(pool_id)
-                self._ports.resync()
+                self._engine.settle()
+            self._is_settled = True
+
+    def _resync(self) -> None:
+        """Compare everything with the kernel."""
+        self._management_link = ""
+        for pool_id in self._pools.resync():
+            self._queue.add(pool_id)
+        self._ports.resync()
 
 
 def _libvirt(settings: Settings, changed: Callable[[], None]) -> Libvirt | None:
@@ -304,13 +387,6 @@ def _libvirt(settings: Settings, changed: Callable[[], None]) -> Libvirt | None:
     if Role.COMPUTE in settings.roles and settings.libvirt_uri:
         return Libvirt(settings.libvirt_uri, changed)
     return None
-
-
-def _pool_id(args: dict[str, Any]) -> UUID:
-    try:
-        return UUID(args["pool_id"])
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
-        raise InvalidRequest("The question needs pool_id, the UUID of a pool.") from error
 
 
 def _wait_any(first: threading.Event, stopping: threading.Event, timeout: float) -> bool:

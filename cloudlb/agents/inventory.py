@@ -23,7 +23,9 @@ class HostInventory:
         lock: threading.RLock,
         ports: Ports,
         libvirt: Libvirt | None,
+        management: Address | None = None,
     ) -> None:
+        self._management = management
         self._roles, self._engine_name = roles, engine_name
         self._engine, self._lock, self._ports, self._libvirt = engine, lock, ports, libvirt
 
@@ -37,6 +39,7 @@ class HostInventory:
             roles=self._roles,
             engine=self._engine_name,
             uplinks=self.uplinks(),
+            management=self._management,
             servers=tuple(
                 self._server(domain, running)
                 for domain, running in sorted(domains.items(), key=lambda item: item[0].id)

@@ -5,12 +5,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from uuid import UUID
 
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
+from cloudlb.model import succession
 from cloudlb.model.dataplane import BackendState, Plane
 from cloudlb.model.errors import CloudlbError
 from cloudlb.model.snapshot import (
@@ -36,15 +37,6 @@ class Source(Enum):
     CONDUCTOR = "conductor"
     DISK = "disk"
     EXPIRED = "expired"
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """A removed member that still has connections here, at most until ``deadline``."""
-
-    pool_id: UUID
-    member_id: UUID
-    deadline: float
 
 
 class Pools:
@@ -74,8 +66,10 @@ class Pools:
         self._generation = 0
         self._source = Source.CONDUCTOR
         self._down: frozenset[UUID] = frozenset()
-        self._drains: dict[UUID, Drain] = {}
+        self._removed: dict[UUID, float] = {}
         self._kernel: dict[UUID, Plane] = engine.observe()
+        self._unsure: set[UUID] = set()
+        self._announcing: dict[UUID, bool] = {}
         self._suspects = self.idle_backends()
 
     def want(self, snapshot: Snapshot, source: Source = Source.CONDUCTOR) -> frozenset[UUID]:
@@ -86,8 +80,7 @@ class Pools:
         """
         with self._lock:
             self._wanted = {view.pool.id: view for view in snapshot.pools}
-            removing = {m.member.id for v in snapshot.pools for m in v.members if m.removing}
-            self._drains = {m: d for m, d in self._drains.items() if m in removing}
+            self._removed = _removals(snapshot, self._clock())
             self._generation = snapshot.generation
             self._source = source
             return self._all()
@@ -109,6 +102,17 @@ class Pools:
                 for b in (plane.frontend.backends if plane.frontend else ())
                 if b.state is BackendState.IDLE
             )
+
+    def directed(self) -> frozenset[UUID]:
+        """The pools whose addresses this host answers for, by what is in the kernel."""
+        with self._lock:
+            return frozenset(p for p, plane in self._kernel.items() if plane.frontend)
+
+    def said_wrongly(self) -> list[UUID]:
+        """The pools of which the last word on who announces them is not true any more."""
+        with self._lock:
+            planes = [(p, self._kernel.get(p), said) for p, said in self._announcing.items()]
+            return [p for p, plane, said in planes if plane and said != self._is_announced(plane)]
 
     def views(self) -> dict[UUID, PoolView]:
         """What is wanted now."""
@@ -143,9 +147,13 @@ class Pools:
             except CloudlbError as error:
                 self._say(pool_id, generation, RealizationState.FAILING, error.message)
                 raise
+            announcing = plane is not None and self._is_announced(plane)
+            self._announcing[pool_id] = announcing
+            if plane is None:
+                del self._announcing[pool_id]
         if view is not None:
             state = RealizationState.REALIZED if plane else RealizationState.GONE
-            self._say(pool_id, generation, state, draining=draining)
+            self._say(pool_id, generation, state, draining=draining, announcing=announcing)
 
     def _remember(self, pool_id: UUID, plane: Plane | None) -> None:
         """Bring about what can be known without the conductor, which hears nothing of it."""
@@ -162,22 +170,31 @@ class Pools:
         kept = self._without_drained(view)
         down = self._down | self._suspects if view.pool.monitor else frozenset()
         plane = self._driver(view.pool.data_plane).compile(kept, self._host, down)
-        if plane is None or plane.frontend is None:
+        if plane is None:
+            return None, ()
+        plane = succession.after(plane, self._kernel.get(view.pool.id))
+        if plane.frontend is None:
             return plane, ()
         return plane, tuple(m.member.id for m in kept.members if m.removing)
 
     def _bring_about(self, pool_id: UUID, plane: Plane | None) -> None:
         """Apply the pool's plane if the kernel has another."""
         old = self._kernel.get(pool_id)
-        if plane != old:
+        if plane != old or pool_id in self._unsure:
+            self._unsure.add(pool_id)  # what is refused may be half done
             self._engine.apply(pool_id, plane)
+            self._unsure.discard(pool_id)
             LOG.info("pool=%s state=%s", pool_id, "applied" if plane else "removed")
-            if plane and plane.frontend and not (old and old.frontend):
+            if plane and self._is_announced(plane) and not (old and old.frontend):
                 self._announce(plane)
         if plane is None:
             self._kernel.pop(pool_id, None)
         else:
             self._kernel[pool_id] = plane
+
+    def _is_announced(self, plane: Plane) -> bool:
+        """Whether this host answers for the address: of several directors the elected one does."""
+        return plane.frontend is not None and self._engine.announces(plane.frontend.router)
 
     def _driver(self, name: str) -> DataPlaneDriver:
         if name not in self._drivers:
@@ -211,17 +228,13 @@ class Pools:
     def _drains_on(self, view: PoolView, m: MemberView, counts: Mapping[UUID, int]) -> bool:
         """Whether a living removed member still has connections and time.
 
-        Its deadline stands until the member is forgotten or taken back: a kernel that refuses
-        to let it go gives it no more time.
+        The time is counted from its removal, wherever the agent was then: neither a restart nor
+        a kernel that refuses to let it go gives it more.
         """
         alive = m.placement is not None and m.placement.running and m.member.id not in self._down
         if not alive or not counts.get(m.member.id):
             return False
-        drain = self._drains.setdefault(
-            m.member.id,
-            Drain(view.pool.id, m.member.id, self._clock() + view.pool.drain_timeout),
-        )
-        if self._clock() >= drain.deadline:
+        if self._clock() >= self._removed[m.member.id] + view.pool.drain_timeout:
             LOG.info("pool=%s member=%s state=drain-deadline", view.pool.id, m.member.id)
             return False
         self._later(view.pool.id, _LOOK_AT_DRAIN)
@@ -234,8 +247,16 @@ class Pools:
         state: RealizationState,
         reason: str = "",
         draining: tuple[UUID, ...] = (),
+        announcing: bool = False,
     ) -> None:
-        self._realized(Realization(pool_id, generation, state, reason, draining))
+        word = Realization(pool_id, generation, state, reason, draining, announcing=announcing)
+        self._realized(word)
+
+
+def _removals(snapshot: Snapshot, now: float) -> dict[UUID, float]:
+    """When each removed member was removed, by the clock that says ``now``."""
+    members = (m for view in snapshot.pools for m in view.members if m.removing)
+    return {m.member.id: now - m.removed_for for m in members}
 
 
 def _with_states_of(there: Plane, plane: Plane | None) -> Plane:

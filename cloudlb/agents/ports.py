@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from cloudlb.engines.base import Engine, HostPort, PortKind
 from cloudlb.model.errors import CloudlbError
 from cloudlb.model.host import Role
+from cloudlb.model.network import Address
+from cloudlb.net import link as kernel
 from cloudlb.net.link import Link
 
 LOG = logging.getLogger(__name__)
@@ -30,7 +32,8 @@ class Uplinked:
 class Ports:
     """Keeps the engine's ports in agreement with links, mappings and networks' numbers.
 
-    ``changed()`` is called when something that the inventory tells has changed.
+    ``changed()`` is called when something that the inventory tells has changed. ``addresses``
+    asks the kernel for those of an interface.
     """
 
     def __init__(
@@ -40,9 +43,12 @@ class Ports:
         engine: Engine,
         lock: threading.RLock,
         changed: Callable[[], None],
+        addresses: Callable[[int], list[Address]] = kernel.addresses,
     ) -> None:
         self._mappings, self._roles = mappings, roles
         self._engine, self._lock, self._changed = engine, lock, changed
+        self._ask_addresses = addresses
+        self._addresses: dict[int, tuple[Address, ...]] = {}
         self._links: dict[int, Link] = {}
         self._numbers: dict[str, int] | None = None
         self._is_listed = False
@@ -55,9 +61,18 @@ class Ports:
             if old == link:
                 return
             self._links[link.index] = link
+            self._read_addresses(link.index)
             self._follow(link.index)
             if {link.name, old.name if old else ""} & set(self._mappings.values()):
                 self.reconcile()
+        self._changed()
+
+    def readdressed(self, index: int) -> None:
+        """The addresses on a link have changed: an uplink's programs send from them."""
+        with self._lock:
+            if not self._read_addresses(index):
+                return
+            self._follow(index)
         self._changed()
 
     def links_listed(self) -> None:
@@ -70,6 +85,7 @@ class Ports:
         """A link is no more."""
         with self._lock:
             if self._links.pop(index, None) is not None:
+                self._addresses.pop(index, None)
                 self._follow(index)
                 self._attached.pop(index, None)
         self._changed()
@@ -88,9 +104,10 @@ class Ports:
                 self._follow(index)
 
     def resync(self) -> None:
-        """Reconcile, and put programs back that somebody else has taken off an interface."""
+        """Look at all anew, and put programs back that somebody else has taken off."""
         with self._lock:
             for index in set(self._links) | self._engine.ports():
+                self._read_addresses(index)
                 self._follow(index, anew=True)
 
     def uplinks(self) -> tuple[Uplinked, ...]:
@@ -148,6 +165,15 @@ class Ports:
             # A link may go away at any moment; if it stays, the next resync tries again.
             LOG.warning("interface=%d state=failing: %s", index, error.detail)
 
+    def _read_addresses(self, index: int) -> bool:
+        """Whether an uplink has other addresses than before; they are in a fixed order."""
+        link = self._links.get(index)
+        if link is None or link.name not in self._mappings.values():
+            return False
+        found = sorted(self._ask_addresses(index), key=lambda a: (a.version, int(a)))
+        old, self._addresses[index] = self._addresses.get(index), tuple(found)
+        return old != tuple(found)
+
     def _wanted(self, index: int) -> HostPort | None:
         link = self._links.get(index)
         if link is None:
@@ -157,9 +183,10 @@ class Ports:
             if number is None:
                 continue
             if link.name == interface and Role.DIRECTOR in self._roles:
-                return HostPort(index, PortKind.UPLINK, number, link.mac)
+                addresses = self._addresses.get(index, ())
+                return HostPort(index, PortKind.UPLINK, number, link.mac, addresses, link.mtu)
             master = self._links.get(link.master)
             plugged = link.is_tap and master is not None and master.name == interface
             if plugged and Role.COMPUTE in self._roles:
-                return HostPort(index, PortKind.TAP, number, link.mac)
+                return HostPort(index, PortKind.TAP, number, link.mac, mtu=link.mtu)
         return None

@@ -2,108 +2,112 @@
 """Probes of members, sent by their directors along the path of the traffic.
 
 A probe's frame has the pool's address as destination and the member's Ethernet address, like any
-packet that the director forwards: it is answered only when that path works (L13, A16).
+packet that the director forwards: it is answered only when that path works (L13, A16). Members
+that do not hold the pool's address are asked at their own for what is no service of the pool.
 """
 
-import heapq
 import itertools
 import logging
-import secrets
-import selectors
+import os
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from uuid import UUID
 
-from cloudlb.model.ether import Mac
+from cloudlb.agents.agenda import Agenda, Deadlines
+from cloudlb.agents.attempt import Attempt, DatagramAttempt
+from cloudlb.agents.target import Target, Verdict
+from cloudlb.agents.watch import ANSWERS, Outcome, Watch
+from cloudlb.agents.web import WebAttempt
+from cloudlb.agents.wires import Wires
 from cloudlb.model.health import ProbeRecord
-from cloudlb.model.network import Address
-from cloudlb.model.pool import Health, Monitor, MonitorType
+from cloudlb.model.pool import Health, MonitorType
 from cloudlb.net import frame
-from cloudlb.net.frame import Answer, Path, Reply
-from cloudlb.net.packet import ProbeSocket, reserve_port
+from cloudlb.net.answer import (
+    ACK,
+    RST,
+    SYN,
+    Answer,
+    Echoed,
+    End,
+    Segment,
+    parse,
+)
+from cloudlb.net.packet import PORTS, ReservedPorts
 
 LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 0.1  # new targets are noticed by then
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A member to probe. ``source`` None: the director has no address of the family."""
-
-    member_id: UUID
-    pool_id: UUID
-    monitor: Monitor
-    port: int
-    interface: str
-    interface_mac: Mac
-    member_mac: Mac
-    source: Address | None
-    address: Address
-
-    @property
-    def path(self) -> Path:
-        """The way of this target's frames."""
-        assert self.source is not None  # noqa: S101  (targets without are not probed)
-        return Path(self.interface_mac, self.member_mac, self.source, self.address)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A change of a member's health."""
-
-    member_id: UUID
-    pool_id: UUID
-    health: Health
-    reason: str
+_SHORTEST_TURN = 0.01  # what is due meanwhile is sent together, what arrives is read together
+_MOST_AT_ONCE = 256  # thousands of new targets must not fill the queues of the way
 
 
 class Prober:
     """Probes targets at their intervals; ``changed`` hears each change of health.
 
-    One thread sends, receives and judges. ``draw`` gives the tokens. ``suspects`` are members
-    that an earlier process had found dead, or closed: they must answer before they are online.
+    One thread sends, receives and judges. ``draw`` gives the tokens, ``spread`` the share of the
+    first interval after which a member is asked again: so probes are even over the interval.
+    ``suspects`` are members that an earlier process had found dead, or closed: they must answer
+    before they are online.
     """
 
     def __init__(
         self,
         changed: Callable[[Verdict], None],
         clock: Callable[[], float] = time.monotonic,
-        draw: Callable[[int], int] = secrets.randbits,
+        draw: Callable[[], int] | None = None,
         suspects: frozenset[UUID] = frozenset(),
+        spread: Callable[[], float] = random.random,
     ) -> None:
-        self._changed, self._clock, self._draw = changed, clock, draw
+        self._changed, self._clock, self._spread = changed, clock, spread
+        self._draw = draw or _tokens().__next__
         self._lock = threading.Lock()
-        self._counter = itertools.count()
-        self._targets: dict[UUID, Target] = {}
-        self._records: dict[UUID, ProbeRecord] = {}
+        self._watched: dict[UUID, Watch] = {}
         self._suspects = suspects
-        self._agenda: list[tuple[float, int, UUID]] = []
-        self._turns: dict[UUID, int] = {}
-        self._waiting: dict[int, tuple[UUID, float]] = {}
-        self._sockets: dict[str, ProbeSocket] = {}
-        self._selector = selectors.DefaultSelector()
-        self._port_holder = reserve_port()
-        self._port = int(self._port_holder.getsockname()[1])
+        self._agenda, self._deadlines, self._resends = Agenda(), Deadlines(), Deadlines()
+        self._waiting: dict[int, Watch] = {}
+        self._attempts: dict[int, Attempt] = {}
+        self._ends: dict[End, int] = {}
+        self._ports = ReservedPorts()
+        self._turns = itertools.cycle(range(self._ports.first, self._ports.first + PORTS))
+        self._wires = Wires(self._ports.first)
 
     def set_targets(self, targets: Mapping[UUID, Target]) -> None:
         """Probe exactly these members; those that stay keep their records."""
         with self._lock:
+            for member_id in self._watched.keys() - targets.keys():
+                self._watched.pop(member_id).is_over = True
             for member_id, target in targets.items():
-                known = self._targets.get(member_id)
-                if known is None or known.monitor != target.monitor:
-                    self._schedule(self._clock(), member_id)
-                if member_id in self._suspects and known is None:
-                    self._records[member_id] = ProbeRecord(Health.OFFLINE)
-            self._targets = dict(targets)
-            self._turns = {m: t for m, t in self._turns.items() if m in targets}
-            self._records = {m: r for m, r in self._records.items() if m in targets}
+                watch = self._watched.get(member_id)
+                if watch is None:
+                    self._watched[member_id] = self._new(target)
+                elif watch.target != target:
+                    self._change(watch, target)
+
+    def _new(self, target: Target) -> Watch:
+        is_suspect = target.member_id in self._suspects
+        watch = Watch(target, ProbeRecord(Health.OFFLINE) if is_suspect else ProbeRecord())
+        self._agenda.plan(watch, self._clock())
+        return watch
+
+    def _change(self, watch: Watch, target: Target) -> None:
+        is_other = watch.target.monitor != target.monitor
+        watch.aim(target)
+        if is_other:
+            watch.is_regular = False
+            self._agenda.plan(watch, self._clock())
+
+    def health(self) -> dict[UUID, Health]:
+        """What probes have found of each member so far."""
+        with self._lock:
+            return {m: w.record.health for m, w in self._watched.items()}
 
     def down(self) -> frozenset[UUID]:
         """The members that probes of this process have found offline."""
         with self._lock:
-            dead = {m for m, r in self._records.items() if r.health is Health.OFFLINE}
+            watched = self._watched.items()
+            dead = {m for m, w in watched if w.record.health is Health.OFFLINE}
             return frozenset(dead - self._suspects)
 
     def suspects(self) -> frozenset[UUID]:
@@ -114,7 +118,8 @@ class Prober:
     def run(self, stopping: threading.Event) -> None:
         """Probe until ``stopping``."""
         while not stopping.is_set():
-            for verdict in self._judge(self._exchange()):
+            began = time.monotonic()
+            for verdict in self._turn():
                 LOG.info(
                     "member=%s health=%s reason=%r",
                     verdict.member_id,
@@ -122,132 +127,189 @@ class Prober:
                     verdict.reason,
                 )
                 self._changed(verdict)
-        for probe_socket in self._sockets.values():
-            probe_socket.close()
-        self._port_holder.close()
+            time.sleep(max(0.0, began + _SHORTEST_TURN - time.monotonic()))
+        self.close()
 
-    def _exchange(self) -> list[Reply]:
-        """Send what is due and wait for answers, until the next probe or time-out is due."""
+    def close(self) -> None:
+        """Give back what the kernel has lent, and end the conversations."""
+        with self._lock:
+            for token, attempt in self._attempts.items():
+                self._wires.send(self._waiting[token].target.interface, attempt.close())
+            self._wires.flush()
+        self._wires.close()
+        self._ports.close()
+
+    def _turn(self) -> list[Verdict]:
+        """Send what is due, wait for answers until the next probe or time-out is due, judge."""
         with self._lock:
             self._send_due()
+            self._resend()
+            self._wires.flush()
             wait = self._until_next()
-        if not self._selector.get_map():
-            time.sleep(wait)
-            return []
-        replies: list[Reply] = []
-        for key, _ in self._selector.select(wait):
-            probe_socket = self._sockets[key.data]
-            try:
-                frames = probe_socket.receive()
-            except OSError as error:
-                self._drop_socket(key.data, error)
-                continue
-            for received in frames:
-                if reply := frame.parse_reply(received):
-                    replies.append(reply)
-                    _hang_up(probe_socket, received, reply)
-        return replies
+        received = self._wires.receive(wait)
+        with self._lock:
+            verdicts = [v for one in received if (v := self._hear(*one))]
+            verdicts += self._judge_late()
+            self._wires.flush()
+        return verdicts
 
     def _until_next(self) -> float:
-        now = self._clock()
-        moments = [deadline for _, deadline in self._waiting.values()]
-        if self._agenda:
-            moments.append(self._agenda[0][0])
-        return max(0.0, min([m - now for m in moments] + [_LONGEST_WAIT]))
+        moment = min(self._agenda.next(), self._deadlines.next(), self._resends.next())
+        return min(max(0.0, moment - self._clock()), _LONGEST_WAIT)
 
     def _send_due(self) -> None:
         now = self._clock()
-        while self._agenda and self._agenda[0][0] <= now:
-            due, turn, member_id = heapq.heappop(self._agenda)
-            target = self._targets.get(member_id)
-            if target is None or self._turns.get(member_id) != turn:
-                continue
-            due += target.monitor.interval
-            self._schedule(due if due > now else now + target.monitor.interval, member_id)
-            token = self._draw(32)
-            self._waiting[token] = member_id, now + target.monitor.timeout
-            try:
-                self._send(target, token)
-            except OSError as error:
-                self._drop_socket(target.interface, error)
+        for due, watch in self._agenda.take(now, _MOST_AT_ONCE):
+            interval = watch.target.monitor.interval
+            if watch.is_regular:
+                due += interval
+                self._agenda.repeat(watch, due if due > now else now + interval, interval)
+            else:
+                watch.is_regular = True
+                self._agenda.plan(watch, now + interval * (1 - self._spread()))
+            self._ask(watch, now)
 
-    def _schedule(self, due: float, member_id: UUID) -> None:
-        """Probe a member next at ``due``, and at no time that was planned before."""
-        self._turns[member_id] = turn = next(self._counter)
-        heapq.heappush(self._agenda, (due, turn, member_id))
+    def _ask(self, watch: Watch, now: float) -> None:
+        target, token = watch.target, self._draw()
+        self._waiting[token] = watch
+        self._deadlines.add(token, now, target.monitor.timeout)
+        if watch.question:
+            self._wires.send(target.interface, (watch.question(token, next(self._turns)),))
+        elif target.source is not None:
+            self._attempt(watch, token, now)
 
-    def _send(self, target: Target, token: int) -> None:
-        if target.source is None:
-            return
-        channel = self._socket(target.interface)
-        if target.monitor.type is MonitorType.TCP:
-            channel.send(frame.tcp_syn(target.path, self._port, target.port, token))
-        else:
-            channel.send(frame.echo_request(target.path, token))
+    def _attempt(self, watch: Watch, token: int, now: float) -> None:
+        """Begin, from a port from which that very end is not asked just now by another pool.
 
-    def _socket(self, interface: str) -> ProbeSocket:
-        if interface not in self._sockets:
-            opened = self._sockets[interface] = ProbeSocket(interface, self._port)
-            self._selector.register(opened, selectors.EVENT_READ, interface)
-        return self._sockets[interface]
+        Without one this round says nothing of the member.
+        """
+        for own_port in itertools.islice(self._turns, PORTS):
+            attempt = _attempt(watch, own_port, token, now)
+            if attempt.end not in self._ends:
+                self._attempts[token] = attempt
+                self._ends[attempt.end] = token
+                self._wires.send(watch.target.interface, attempt.start())
+                self._be_patient(token, attempt, now)
+                return
+        del self._waiting[token]
 
-    def _drop_socket(self, interface: str, error: OSError) -> None:
-        """An interface that is down may come back as another one: then with another socket."""
-        LOG.debug("interface=%s probe failed: %s", interface, error)
-        if probe_socket := self._sockets.pop(interface, None):
-            self._selector.unregister(probe_socket)
-            probe_socket.close()
+    def _be_patient(self, token: int, attempt: Attempt, now: float) -> None:
+        if attempt.patience:
+            self._resends.add(token, now, attempt.patience)
+            attempt.patience *= 2
 
-    def _judge(self, replies: list[Reply]) -> list[Verdict]:
-        with self._lock:
-            verdicts = [v for reply in replies if (v := self._answered(reply))]
-            now = self._clock()
-            late = [t for t, (_, deadline) in self._waiting.items() if deadline <= now]
-            for token in late:
-                member_id, _ = self._waiting.pop(token)
-                target = self._targets.get(member_id)
-                if target and (v := self._after(target, False, _silence(target))):
-                    verdicts.append(v)
-            return verdicts
+    def _resend(self) -> None:
+        now = self._clock()
+        for token in self._resends.take(now):
+            if attempt := self._attempts.get(token):
+                self._wires.send(self._waiting[token].target.interface, attempt.resend())
+                self._be_patient(token, attempt, now)
 
-    def _answered(self, reply: Reply) -> Verdict | None:
-        member_id, _ = self._waiting.get(reply.token, (None, 0.0))
-        target = self._targets.get(member_id) if member_id else None
-        if target is None or reply.member_mac != target.member_mac:
+    def _hear(self, interface: str, received: bytes) -> Verdict | None:
+        answer = parse(received)
+        if answer is None or self._is_usual(answer):
             return None
-        del self._waiting[reply.token]
-        if reply.answer is Answer.REFUSED:
-            return self._after(target, False, f"refuses connections to port {target.port}")
-        return self._after(target, True, "answers")
+        token = answer.token if isinstance(answer, Echoed) else self._ends.get(answer.end)
+        if token in self._attempts:
+            return self._go_on(token, interface, answer)
+        if isinstance(answer, Echoed):
+            return self._conclude(answer.token, answer.mac, ANSWERS)
+        if isinstance(answer, Segment):
+            return self._hear_segment(interface, received, answer)
+        return None
 
-    def _after(self, target: Target, answered: bool, reason: str) -> Verdict | None:
-        old = self._records.get(target.member_id, ProbeRecord())
-        new = self._records[target.member_id] = old.after(answered, target.monitor)
+    def _is_usual(self, answer: Answer) -> bool:
+        """Take an echo of a member that goes on answering, in a short way since it changes
+        nothing: there are thousands of these in each second.
+        """
+        if not isinstance(answer, Echoed) or self._suspects:
+            return False
+        watch = self._waiting.get(answer.token)
+        if not watch or not watch.is_settled or watch.mac != answer.mac or watch.is_over:
+            return False
+        if answer.token in self._attempts:
+            return False
+        del self._waiting[answer.token]
+        return True
+
+    def _hear_segment(self, interface: str, received: bytes, segment: Segment) -> Verdict | None:
+        """End the connection, also for a probe that is long given up.
+
+        Half-open connections would fill the member's backlog, and one that a member holds from
+        before it hung is answered in place of every later probe from the same port.
+        """
+        if segment.flags & (ACK | RST) == ACK:
+            self._wires.send(interface, [frame.reset_of(received)])
+        mac, token = segment.end.mac, (segment.ack - 1) & 0xFFFFFFFF
+        if segment.flags & RST:
+            reason = f"refuses connections to port {segment.end.port}"
+            return self._conclude(token, mac, Outcome(False, reason))
+        if segment.flags & (SYN | ACK) == SYN | ACK:
+            return self._conclude(token, mac, ANSWERS)
+        return None
+
+    def _go_on(self, token: int, interface: str, answer: Answer) -> Verdict | None:
+        attempt = self._attempts[token]
+        self._wires.send(interface, attempt.take(answer))
+        if attempt.outcome is None:
+            return None
+        self._wires.send(interface, attempt.close())
+        return self._conclude(token, attempt.end.mac, attempt.outcome)
+
+    def _conclude(self, token: int, mac: bytes, outcome: Outcome) -> Verdict | None:
+        """A probe has ended, if ``mac`` is the one that was asked."""
+        watch = self._waiting.get(token)
+        if watch is None or watch.is_over or watch.mac != mac:
+            return None
+        self._forget(token)
+        return self._after(watch, outcome)
+
+    def _forget(self, token: int) -> Attempt | None:
+        del self._waiting[token]
+        attempt = self._attempts.pop(token, None)
+        if attempt:
+            del self._ends[attempt.end]
+        return attempt
+
+    def _judge_late(self) -> list[Verdict]:
+        verdicts = []
+        for token in self._deadlines.take(self._clock()):
+            watch = self._waiting.get(token)
+            if watch is None:
+                continue
+            outcome = self._late(watch, self._forget(token))
+            if not watch.is_over and (verdict := self._after(watch, outcome)):
+                verdicts.append(verdict)
+        return verdicts
+
+    def _late(self, watch: Watch, attempt: Attempt | None) -> Outcome:
+        if attempt is None:
+            return watch.silence()
+        self._wires.send(watch.target.interface, attempt.close())
+        return attempt.late() or watch.silence()
+
+    def _after(self, watch: Watch, outcome: Outcome) -> Verdict | None:
+        target, old = watch.target, watch.record
+        watch.record = new = old.after(outcome.answered, target.monitor)
+        if new is old and not self._suspects:
+            watch.is_settled = True
+            return None
+        watch.is_settled = False
         is_clear = target.member_id not in self._suspects
         if new.health is Health.ONLINE or new.misses >= target.monitor.fall:
             self._suspects -= {target.member_id}
         if new.health is old.health and (is_clear or target.member_id in self._suspects):
             return None
-        return Verdict(target.member_id, target.pool_id, new.health, reason)
+        return Verdict(target.member_id, target.pool_id, new.health, outcome.reason)
 
 
-def _hang_up(probe_socket: ProbeSocket, received: bytes, reply: Reply) -> None:
-    """End the connection that was accepted, also for a probe that is long given up.
-
-    Half-open connections would fill the member's backlog, and one that a member holds from
-    before it hung is answered in place of every later probe from the same port.
-    """
-    if reply.answer is Answer.ACCEPTED:
-        try:
-            probe_socket.send(frame.reset_of(received))
-        except OSError as error:
-            LOG.debug("member_mac=%s reset failed: %s", reply.member_mac, error)
+def _tokens() -> Iterator[int]:
+    """Numbers of 32 bits that no member can guess; asking the kernel for each costs too much."""
+    while True:
+        yield from array("I", os.urandom(4096))
 
 
-def _silence(target: Target) -> str:
-    if target.source is None:
-        return (
-            f"cannot be probed: interface {target.interface} of the director has no IPv"
-            f"{target.address.version} address"
-        )
-    return f"no answer within {target.monitor.timeout:g} s, {target.monitor.fall} times in a row"
+def _attempt(watch: Watch, own_port: int, token: int, now: float) -> Attempt:
+    if watch.target.monitor.type is MonitorType.UDP:
+        return DatagramAttempt(watch, own_port, token, now)
+    return WebAttempt(watch.target, own_port, token)

@@ -51,6 +51,10 @@ class ReconcileQueue(Generic[K]):
             heapq.heappush(self._heap, (due, self._sequence, key))
             self._wake.notify()
 
+    def failing(self) -> int:
+        """The number of keys whose last handling failed."""
+        return len(self._failures)
+
     def run(self, stopping: threading.Event) -> None:
         """Work until ``stopping``."""
         while not stopping.is_set():

@@ -4,7 +4,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from uuid import UUID
 
@@ -48,6 +48,7 @@ class Reporter:
         self._health: dict[UUID, HealthReport] = {}
         self._inventory: Inventory | None = None
         self._sent: dict[UUID, Realization] = {}
+        self._sent_health: dict[UUID, HealthReport] = {}
         self._sent_inventory: Inventory | None = None
 
     def set_generation(self, generation: int) -> None:
@@ -83,10 +84,25 @@ class Reporter:
                 self._inventory = inventory
                 self._news.set()
 
-    def repeat_inventory(self) -> None:
-        """Tell the inventory again when it is taken next: its receiver may have lost it."""
+    def watch(self, members: Collection[UUID]) -> None:
+        """The members whose health this host tells; what it said of others is past."""
+        with self._lock:
+            self._health = {m: word for m, word in self._health.items() if m in members}
+            self._sent_health = {m: w for m, w in self._sent_health.items() if m in members}
+
+    def repeat(self) -> None:
+        """Tell all again that is true for long, for its receiver may have lost it.
+
+        The inventory, when it is taken next, and members' health. They are new words: another
+        director's may have come in between.
+        """
         with self._lock:
             self._sent_inventory = None
+            for member_id, word in self._sent_health.items():
+                again = replace(word, revision=self._revisions.next())
+                self._health.setdefault(member_id, again)
+            if self._health:
+                self._news.set()
 
     def run(self, stopping: threading.Event) -> None:
         """Report until ``stopping``."""
@@ -122,6 +138,7 @@ class Reporter:
                 if self._realizations.get(realization.pool_id) == realization:
                     del self._realizations[realization.pool_id]
             for health in report.health:
+                self._sent_health[health.member_id] = health
                 if self._health.get(health.member_id) == health:
                     del self._health[health.member_id]
             if report.inventory is not None:
@@ -131,4 +148,4 @@ class Reporter:
 
 
 def _same(a: Inventory, b: Inventory) -> bool:
-    return (a.roles, a.engine, a.uplinks, a.servers) == (b.roles, b.engine, b.uplinks, b.servers)
+    return replace(a, revision=b.revision) == b

@@ -2,19 +2,28 @@
 """An agent from its configuration: the engine and the drivers are found by their names."""
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 
 from oslo_config import cfg
 from stevedore import driver, extension
+from stevedore.exception import NoMatches
 
+from cloudlb.agents import alone
 from cloudlb.agents.agent import Agent, Conductor, Settings
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine, Timeouts
+from cloudlb.model.errors import Misconfigured
 from cloudlb.model.host import Role
+from cloudlb.model.network import Address
 
 
 def make_agent(conf: cfg.ConfigOpts, conductor: Conductor) -> Agent:
-    """The agent that ``[agent]`` describes, with its engine open."""
+    """The agent that ``[agent]`` describes, with its engine open.
+
+    Raises Conflict when another process works on this host's kernel, as this one does from now on.
+    """
+    alone.hold(Path(conf.agent.state_dir))
     return Agent(_settings(conf), conductor, load_drivers(), _open_engine(conf))
 
 
@@ -39,16 +48,34 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         report_interval=group.report_interval,
         resync_interval=group.resync_interval,
         snapshot_max_age=group.snapshot_max_age,
+        metrics_host=group.metrics_host,
+        metrics_port=group.metrics_port,
+        management=_management(group.management_address),
+        east_west_port=group.east_west_port,
+        election_interval=group.election_interval,
     )
+
+
+def _management(text: str) -> Address | None:
+    try:
+        return ip_address(text) if text else None
+    except ValueError as error:
+        raise Misconfigured(f"[agent] management_address: {error}.") from error
+
+
+def objects(conf: cfg.ConfigOpts) -> Path:
+    """The directory in which an engine keeps what it needs to find again."""
+    return Path(conf.agent.state_dir) / "programs"
 
 
 def _open_engine(conf: cfg.ConfigOpts) -> Engine:
     group = conf.agent
-    make: Callable[..., Engine] = driver.DriverManager("cloudlb.engine", group.engine).driver
-    return make(
+    engine = _engine(group.engine)(
         bpffs=Path(group.bpffs),
-        objects=Path(group.state_dir) / "programs",
+        objects=objects(conf),
         flow_table_size=group.flow_table_size,
+        client_table_size=group.client_table_size,
+        fragment_table_size=group.fragment_table_size,
         timeouts=Timeouts(
             opening=group.tcp_opening_timeout,
             established=group.tcp_established_timeout,
@@ -56,3 +83,19 @@ def _open_engine(conf: cfg.ConfigOpts) -> Engine:
             udp=group.udp_timeout,
         ),
     )
+    if Role.COMPUTE.value in group.roles and not engine.serves_guests:
+        engine.close()
+        raise Misconfigured(
+            f"[agent] engine {group.engine!r} serves no guests: roles must be director alone, or "
+            "the engine ebpf."
+        )
+    return engine
+
+
+def _engine(name: str) -> Callable[..., Engine]:
+    try:
+        make: Callable[..., Engine] = driver.DriverManager("cloudlb.engine", name).driver
+    except NoMatches as error:
+        known = ", ".join(sorted(extension.ExtensionManager("cloudlb.engine").names()))
+        raise Misconfigured(f"[agent] engine is {name!r}; there are {known}.") from error
+    return make

@@ -1,19 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which members a director probes, and from where."""
+"""Which members a director probes, from where, and through which tunnels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from uuid import UUID
 
 from cloudlb.agents.inventory import HostInventory
 from cloudlb.agents.ports import Ports
-from cloudlb.agents.probe import Target
-from cloudlb.model.pool import Pool, Protocol
-from cloudlb.model.snapshot import PoolView
-from cloudlb.net.frame import source_address
+from cloudlb.agents.target import Target
+from cloudlb.drivers.base import DataPlaneDriver
+from cloudlb.model.dataplane import Backend, Mode
+from cloudlb.model.network import Address
+from cloudlb.model.pool import Monitor, Placement, Pool, Port
+from cloudlb.model.snapshot import MemberView, PoolView
+from cloudlb.net.frame import Tunnel, routable_address, source_address
+from cloudlb.net.link import Link
 
 
 def targets(
-    host: str, views: Iterable[PoolView], ports: Ports, inventory: HostInventory
+    host: str,
+    views: Iterable[PoolView],
+    drivers: Mapping[str, DataPlaneDriver],
+    ports: Ports,
+    inventory: HostInventory,
 ) -> dict[UUID, Target]:
     """The running members of monitored pools that ``host`` directs, by member.
 
@@ -26,20 +35,13 @@ def targets(
         monitor = view.pool.monitor
         if monitor is None or link is None:
             continue
+        backends = _backends(host, view, drivers)
+        own = addresses.get(view.network.name, ())
         for m in view.members:
             if m.placement is None or not m.placement.running:
                 continue
-            found[m.member.id] = Target(
-                member_id=m.member.id,
-                pool_id=view.pool.id,
-                monitor=monitor,
-                port=monitor.port or _first_tcp_port(view.pool),
-                interface=link.name,
-                interface_mac=link.mac,
-                member_mac=m.placement.mac,
-                source=source_address(addresses.get(view.network.name, ()), view.pool.address),
-                address=view.pool.address,
-            )
+            target = _target(view, m, m.placement, monitor, link)
+            found[m.member.id] = _on_its_way(target, view.pool, backends.get(m.member.id), own)
     return found
 
 
@@ -61,5 +63,68 @@ def _monitored(host: str, views: Iterable[PoolView]) -> list[PoolView]:
     ]
 
 
-def _first_tcp_port(pool: Pool) -> int:
-    return next((p.port for p in pool.ports if p.protocol is Protocol.TCP), 0)
+def _backends(
+    host: str, view: PoolView, drivers: Mapping[str, DataPlaneDriver]
+) -> dict[UUID, Backend]:
+    """How the traffic goes to each member, which probes follow."""
+    driver = drivers.get(view.pool.data_plane)
+    plane = driver.compile(view, host, frozenset()) if driver else None
+    frontend = plane.frontend if plane else None
+    return {b.member_id: b for b in frontend.backends} if frontend else {}
+
+
+def _target(
+    view: PoolView, m: MemberView, placement: Placement, monitor: Monitor, link: Link
+) -> Target:
+    return Target(
+        member_id=m.member.id,
+        pool_id=view.pool.id,
+        monitor=monitor,
+        port=monitor.port or _first_port(view.pool, monitor),
+        interface=link.name,
+        interface_mac=link.mac,
+        member_mac=placement.mac,
+        source=None,
+        address=view.pool.address,
+    )
+
+
+def _on_its_way(
+    target: Target, pool: Pool, backend: Backend | None, own: tuple[Address, ...]
+) -> Target:
+    """The target asked as the traffic goes there; else why it cannot be."""
+    if backend is None or backend.mode is Mode.DR:
+        return _from_here(target, own)
+    if backend.address is None:
+        return replace(target, obstacle="no address of its own was seen yet")
+    if backend.mode is Mode.TUN:
+        return _in_tunnel(target, backend.address, own)
+    protocol = target.monitor.type.protocol
+    if protocol and Port(protocol, target.port) in pool.ports:
+        target = replace(target, echo_address=backend.address)
+        return _from_here(target, own)  # the tap translates the pool's services only
+    return _from_here(replace(target, address=backend.address), own)
+
+
+def _from_here(target: Target, own: tuple[Address, ...]) -> Target:
+    source = source_address(own, target.address)
+    if source is None:
+        return replace(target, obstacle=_no_address(target, target.address.version))
+    return replace(target, source=source)
+
+
+def _in_tunnel(target: Target, end: Address, own: tuple[Address, ...]) -> Target:
+    versions = [target.address.version, end.version]
+    source, outer = (routable_address(own, version) for version in versions)
+    if source is None or outer is None:
+        missing = versions[0] if source is None else versions[1]
+        return replace(target, obstacle=_no_address(target, missing))
+    return replace(target, source=source, tunnel=Tunnel(outer, end))
+
+
+def _no_address(target: Target, version: int) -> str:
+    return f"interface {target.interface} of the director has no IPv{version} address"
+
+
+def _first_port(pool: Pool, monitor: Monitor) -> int:
+    return next((p.port for p in pool.ports if p.protocol is monitor.type.protocol), 0)

@@ -5,9 +5,8 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from cloudlb.db import pools
+from cloudlb.db.session import Session
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.network import Address, Network
 

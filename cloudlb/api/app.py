@@ -12,9 +12,10 @@ from oslo_policy import policy
 from stevedore import ExtensionManager
 
 from cloudlb import policies
-from cloudlb.api import discovery, openapi, problems
+from cloudlb.api import discovery, forwarded, openapi, problems
 from cloudlb.api.drivers import Drivers
 from cloudlb.api.environment import Ask, Bell, Environment
+from cloudlb.api.flows import PoolExplain, PoolFlows
 from cloudlb.api.hosts import Hosts, OneHost
 from cloudlb.api.members import Members, OneMember
 from cloudlb.api.middleware import Identity, ResponseCheck
@@ -34,6 +35,8 @@ ROUTES: tuple[tuple[str, Callable[[Environment], Any]], ...] = (
     ("/v1/pools/{pool_id}", OnePool),
     ("/v1/pools/{pool_id}/status", PoolStatus),
     ("/v1/pools/{pool_id}/stats", PoolStats),
+    ("/v1/pools/{pool_id}/flows", PoolFlows),
+    ("/v1/pools/{pool_id}/explain", PoolExplain),
     ("/v1/pools/{pool_id}/members", Members),
     ("/v1/pools/{pool_id}/members/{member_id}", OneMember),
     ("/v1/hosts", Hosts),
@@ -49,7 +52,7 @@ def create_app(
     ask: Ask,
     clock: Callable[[], float] = time.time,
     check_responses: bool = False,
-) -> falcon.App[Any, Any]:
+) -> forwarded.App:
     """The WSGI application.
 
     ``bell`` rings hosts after a commit, ``ask`` asks a host's agent. With ``check_responses``
@@ -76,8 +79,11 @@ def create_app(
         made = resource(environment)
         if isinstance(made, discovery.Document):
             made.content = openapi.document(ROUTES)
+        if hasattr(made, "on_get"):
+            # RFC 9110, 9.3.2: as GET; falcon leaves the body out and keeps its length
+            made.on_head = made.on_get
         app.add_route(path, made)
-    return app
+    return forwarded.heeding(conf, app)
 
 
 def _enforcer(conf: cfg.ConfigOpts) -> policy.Enforcer:

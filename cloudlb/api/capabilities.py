@@ -47,11 +47,12 @@ def check_weight(drivers: Drivers, pool: Pool, member: Member, field: str) -> No
     """Raise `Unsupported` for a weight that the pool's scheduler would not follow."""
     weighted = drivers[pool.data_plane].capabilities().weighted_schedulers
     if member.weight > 1 and pool.scheduler not in weighted:
-        others = " or ".join(sorted(weighted))
-        other = f", or the pool the scheduler {others}, which shares by weight" if others else ""
+        others = ", ".join(sorted(weighted))
+        other = f", or the pool one of the schedulers that share by weight: {others}"
         raise Unsupported(
-            f"The scheduler {pool.scheduler} gives every member one turn, so the weight "
-            f"{member.weight} of member {member.name} would say nothing. Give it weight 1{other}.",
+            f"The scheduler {pool.scheduler} treats all members alike, so the weight "
+            f"{member.weight} of member {member.name} would say nothing. Give it weight 1"
+            f"{other if others else ''}.",
             field=field,
         )
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from cloudlb.db import hosts
-from cloudlb.db.records import PoolRecord, RealizationRecord
+from cloudlb.db.records import PoolRecord, RealizationRecord, ServingMember
+from cloudlb.model.fallback import Candidate, Stance, decide
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import RealizationState
 
@@ -68,20 +69,41 @@ def _name_hosts(verb: str, found: Sequence[tuple[RealizationRecord, str]]) -> st
     return "; ".join(words) + (f"; and {more} more hosts" if more > 0 else "")
 
 
-def health(record: PoolRecord, members: Sequence[tuple[str, Health]]) -> Condition:
-    """What probes say of the members that shall serve, given by name and health."""
+def health(record: PoolRecord, members: Sequence[ServingMember]) -> Condition:
+    """What probes say of the members that shall serve, and what the pool makes of it."""
     if record.pool.monitor is None:
         return {"state": "unknown", "reason": "The pool has no monitor."}
     if not members:
         return {"state": "offline", "reason": "The pool has no member that is switched on."}
-    not_online = [f"{name} is {word.value}" for name, word in members if word != Health.ONLINE]
-    reason = ", ".join(not_online[:_NAMED])
-    if len(not_online) > _NAMED:
-        reason += f", and {len(not_online) - _NAMED} more"
-    if not not_online:
-        return {"state": "online", "reason": ""}
-    if len(not_online) < len(members):
-        return {"state": "degraded", "reason": reason}
-    words = {word for _, word in members}
-    state = "unknown" if words == {Health.UNKNOWN} else "offline"
-    return {"state": state, "reason": reason}
+    words = [m.health for m in members]
+    reasons = [_others_than_online(members), _fallback(record, members)]
+    return {"state": _summary(words), "reason": "; ".join(filter(None, reasons))}
+
+
+def _summary(words: Sequence[Health]) -> str:
+    if Health.ONLINE in words:
+        return "online" if set(words) == {Health.ONLINE} else "degraded"
+    return "unknown" if set(words) == {Health.UNKNOWN} else "offline"
+
+
+def _others_than_online(members: Sequence[ServingMember]) -> str:
+    found = [f"{m.name} is {m.health.value}" for m in members if m.health is not Health.ONLINE]
+    more = len(found) - _NAMED
+    return ", ".join(found[:_NAMED]) + (f", and {more} more" if more > 0 else "")
+
+
+def _fallback(record: PoolRecord, members: Sequence[ServingMember]) -> str:
+    """What directors decide of the same members, in words."""
+    candidates = [
+        Candidate(m.id, m.weight, m.backup, m.health is not Health.OFFLINE) for m in members
+    ]
+    threshold = record.pool.panic_threshold
+    stance, _ = decide(candidates, threshold)
+    if stance is Stance.BACKUP:
+        return "no other member is alive, so backup members take new connections"
+    if stance is Stance.PANIC:
+        return (
+            f"more than {threshold} % of the members, by weight, are offline: probes are not "
+            "believed and all members take new connections"
+        )
+    return ""

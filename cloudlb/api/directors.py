@@ -41,9 +41,9 @@ def choose(
 
 
 def keep(hosts: Sequence[Host], network: Network, present: tuple[str, ...]) -> tuple[str, ...]:
-    """The present directors while they are able and alive, or while no other host is."""
+    """The present directors while one is able and alive, or while no other host is."""
     alive = sorted(host.name for host in hosts if host.alive and can_direct(host, network))
-    if not alive or set(present) <= set(alive):
+    if not alive or set(present) & set(alive):
         return present
     return (alive[0],)
 

@@ -23,9 +23,9 @@ Ask = Callable[[str, str, dict[str, Any]], Any]
 @dataclass(frozen=True, slots=True)
 class Environment:
     """``bell`` rings hosts (name to generation) after a commit. ``ask`` asks a host's agent a
-    question and raises `Unavailable` without an answer. ``waiting`` bounds the threads that wait
-    for hosts. ``clock`` gives seconds since the epoch, ``timer`` any steady seconds, ``pause``
-    sleeps.
+    question; it raises `Unavailable` without an answer, or the error by which the agent refuses.
+    ``waiting`` bounds the threads that wait for hosts. ``clock`` gives seconds since the epoch,
+    ``timer`` any steady seconds, ``pause`` sleeps.
     """
 
     sessions: Sessions

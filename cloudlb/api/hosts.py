@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """``/v1/hosts``: what agents said of their hosts."""
 
-from sqlalchemy.orm import Session
+from dataclasses import replace
 
 from cloudlb.api import views
 from cloudlb.api.environment import Environment
 from cloudlb.api.listing import paging, respond
 from cloudlb.api.operation import Answer, Call, etag, missing, operation
-from cloudlb.db import desired, forget, hosts
+from cloudlb.db import applied, desired, forget, hosts
+from cloudlb.db.session import Session
 from cloudlb.model.errors import Conflict
 from cloudlb.model.host import Host
 from cloudlb.schemas import host as schema
@@ -31,6 +32,7 @@ class Hosts:
                 environment.clock(),
                 environment.host_down_time,
             )
+            page = replace(page, items=tuple(applied.as_applied(session, page.items)))
         return respond(call, "hosts", page, views.host, lambda host: host.name)
 
 
@@ -44,7 +46,7 @@ class OneHost:
     def on_get(self, call: Call, name: str) -> Answer:
         """The host."""
         with self.environment.sessions.read() as session:
-            host = self._find(session, name)
+            (host,) = applied.as_applied(session, [self._find(session, name)])
         return Answer(200, {"host": views.host(host)}, {"ETag": etag(host.generation)})
 
     @operation("Declare a silent host gone", {204: None}, "host:delete")

@@ -4,8 +4,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from cloudlb.api import merge, pool_writes, validation, views, waiting
 from cloudlb.api.environment import Environment
 from cloudlb.api.listing import paging, respond
@@ -16,6 +14,7 @@ from cloudlb.api.pools import removed
 from cloudlb.api.references import Wanted
 from cloudlb.db import members, pools
 from cloudlb.db.records import MemberRecord
+from cloudlb.db.session import Session
 from cloudlb.model.errors import InvalidRequest
 from cloudlb.schemas import member as schema
 from cloudlb.schemas.fields import WAIT

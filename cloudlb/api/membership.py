@@ -6,20 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.orm import Session
-
 from cloudlb.api import capabilities
 from cloudlb.api.capabilities import Drivers
 from cloudlb.api.operation import missing
 from cloudlb.api.references import Caller, Wanted, check_reference, find_servers, members_named
 from cloudlb.db import members, servers
 from cloudlb.db.records import MemberRecord, ServerRecord
+from cloudlb.db.session import Session
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Health, Member, Pool
 from cloudlb.schemas import member as schema
 
-_WRITABLE = ("name", "port", "weight", "admin_state_up")
+_WRITABLE = ("name", "port", "weight", "backup", "admin_state_up")
 _DEFAULTS = {name: schema.SPEC[name].get("default") for name in _WRITABLE}
 
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens to every request: who asks, under which id, by which version."""
 
+from http import HTTPStatus
 from ipaddress import ip_address
 
 import falcon
 
+from cloudlb.api.forwarded import PEER
 from cloudlb.api.operation import Operation
 from cloudlb.api.problems import MEDIA_TYPE
 from cloudlb.api.validation import problems
@@ -48,14 +50,18 @@ def _header(req: falcon.Request, name: str) -> str | None:
 
 
 def _check_loopback(req: falcon.Request) -> None:
-    try:
-        peer = ip_address(req.env.get("REMOTE_ADDR", ""))
-        peer = getattr(peer, "ipv4_mapped", None) or peer
-        is_local = peer.is_loopback
-    except ValueError:
-        is_local = False
-    if not is_local:
+    """Both the connection and, behind a proxy, the caller that it names must be of this host."""
+    caller = req.env.get("REMOTE_ADDR", "")
+    if not all(map(_is_loopback, {caller, req.env.get(PEER, caller)})):
         raise Forbidden("Without authentication this service answers only on loopback.")
+
+
+def _is_loopback(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _check_version(req: falcon.Request) -> None:
@@ -82,6 +88,8 @@ class ResponseCheck:
         """After everything else."""
         contract: Operation | None = getattr(req.context, "contract", None)
         status = resp.status_code
+        if req.method == "OPTIONS" and status == HTTPStatus.OK:
+            return  # falcon's own answer, which is the header Allow and nothing else
         if resp.content_type == MEDIA_TYPE:
             schema: Schema | None = problem.PROBLEM
         elif contract is not None and status in contract.answers:

@@ -7,14 +7,13 @@ from ipaddress import ip_network
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.orm import Session
-
 from cloudlb.api import merge, validation, views
 from cloudlb.api.environment import Environment
 from cloudlb.api.listing import paging, respond
 from cloudlb.api.operation import Answer, Call, etag, missing, object_id, operation
 from cloudlb.db import desired, networks
 from cloudlb.db.records import NetworkRecord
+from cloudlb.db.session import Session
 from cloudlb.model import plain
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.network import Network, Prefix, unserved
@@ -113,16 +112,13 @@ class OneNetwork:
         """Refused while it has pools."""
         key = object_id(network_id, "network")
 
-        now = self.environment.clock()
-
         def work(session: Session) -> desired.Bell:
             record = self._locked(session, call, key)
             if used := networks.pools_of(session, key):
                 raise Conflict(
                     f"Network {record.network.name} has pools: {_names(used)}. Delete them first."
                 )
-            networks.remove(session, key)
-            return desired.announce_network(session, key, record.network.name, now)
+            return desired.dissolve_network(session, key, record.network.name)
 
         bell = self.environment.sessions.write(work)
         self.environment.ring(bell, f"network={key} change=deleted")

@@ -25,7 +25,8 @@ _HEADERS: dict[str, Any] = {
         "required": True,
     },
     "Retry-After": {
-        "description": "Seconds. Sent when ?wait= was not heeded because too many wait already.",
+        "description": "Seconds. Sent with 503, and with 202 when ?wait= was not heeded because "
+        "too many wait already.",
         "schema": {"type": "integer"},
     },
 }
@@ -66,6 +67,7 @@ def document(routes: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             "responses": {
                 "Problem": {
                     "description": "What is wrong and what would be right.",
+                    "headers": {"Retry-After": {"$ref": "#/components/headers/Retry-After"}},
                     "content": {
                         "application/problem+json": {
                             "schema": {"$ref": "#/components/schemas/Problem"}

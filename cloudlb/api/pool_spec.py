@@ -5,9 +5,22 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import Any
 
+from cloudlb.api import monitor_spec
 from cloudlb.model import plain
 from cloudlb.model.errors import InvalidRequest
-from cloudlb.model.pool import Monitor, MonitorType, Pool, Port, Protocol, Scheduler
+from cloudlb.model.network import Address
+from cloudlb.model.pool import (
+    ConnectionCount,
+    Failover,
+    Monitor,
+    Persistence,
+    Pool,
+    Port,
+    Protocol,
+    RotationOrder,
+    Scheduler,
+    Timeouts,
+)
 from cloudlb.schemas import pool as schema
 
 WRITABLE = tuple(name for name in schema.SPEC if name != "ip_version")
@@ -18,19 +31,27 @@ def spec_of(pool: Pool) -> dict[str, Any]:
     return {name: plain.encode(getattr(pool, name)) for name in WRITABLE}
 
 
-def build(spec: Mapping[str, Any], **rest: Any) -> Pool:
+def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
     """The pool with a complete spec; ``rest`` are the fields that no user writes."""
     pool = Pool(
+        address=address,
         name=spec["name"],
         description=spec["description"],
         ports=tuple(Port(Protocol(p["protocol"]), p["port"]) for p in spec["ports"]),
+        data_plane=spec["data_plane"],
         scheduler=Scheduler(spec["scheduler"]),
+        rotation_order=RotationOrder(spec["rotation_order"]),
+        connection_count=ConnectionCount(spec["connection_count"]),
+        persistence=_persistence(spec["persistence"], address),
+        failover=Failover(spec["failover"]),
+        timeouts=_timeouts(spec["timeouts"]),
         monitor=_monitor(spec["monitor"]),
+        panic_threshold=spec["panic_threshold"],
         drain_timeout=spec["drain_timeout"],
         admin_state_up=spec["admin_state_up"],
         **rest,
     )
-    _check_monitor(pool)
+    monitor_spec.check(pool)
     return pool
 
 
@@ -38,29 +59,21 @@ def _monitor(spec: Mapping[str, Any] | None) -> Monitor | None:
     return None if spec is None else plain.decode(Monitor, spec)
 
 
-def _check_monitor(pool: Pool) -> None:
-    monitor = pool.monitor
-    if monitor is None:
-        return
-    if monitor.timeout > monitor.interval:
+def _timeouts(spec: Mapping[str, Any] | None) -> Timeouts | None:
+    return None if not any((spec or {}).values()) else plain.decode(Timeouts, spec)
+
+
+def _persistence(spec: Mapping[str, Any] | None, address: Address) -> Persistence | None:
+    if spec is None:
+        return None
+    prefix, bits = spec["prefix"], address.max_prefixlen
+    if prefix is not None and prefix > bits:
         raise InvalidRequest(
-            f"A probe must be answered before the next one is sent: {monitor.timeout:g} s is "
-            f"longer than the interval of {monitor.interval:g} s. Make this shorter, or the "
-            "interval longer.",
-            field="pool.monitor.timeout",
+            f"Clients of an IPv{address.version} pool have addresses of {bits} bits; a prefix of "
+            f"{prefix} is longer. Give at most {bits}, or none for whole addresses.",
+            field="pool.persistence.prefix",
         )
-    if monitor.type is MonitorType.ICMP and monitor.port is not None:
-        raise InvalidRequest(
-            "Probes by icmp have no port; leave it out, or probe by tcp.",
-            field="pool.monitor.port",
-        )
-    has_tcp = any(port.protocol is Protocol.TCP for port in pool.ports)
-    if monitor.type is MonitorType.TCP and monitor.port is None and not has_tcp:
-        raise InvalidRequest(
-            "The pool has no TCP port that a tcp probe could ask by default; name one here, or "
-            "probe by icmp.",
-            field="pool.monitor.port",
-        )
+    return Persistence(spec["timeout"], prefix or bits)
 
 
 def check_fixed(pool: Pool, spec: Mapping[str, Any]) -> None:
@@ -68,7 +81,6 @@ def check_fixed(pool: Pool, spec: Mapping[str, Any]) -> None:
     same: dict[str, Callable[[Any], bool]] = {
         "network_id": lambda value: value.lower() == str(pool.network_id),
         "address": lambda value: ip_address(value) == pool.address,
-        "data_plane": lambda value: value == pool.data_plane,
         "ip_version": lambda value: value == pool.address.version,
     }
     for name, is_same in same.items():

@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.orm import Session
-
 from cloudlb.api import addresses, capabilities, directors, pool_spec
 from cloudlb.api.membership import Membership, Outcome
 from cloudlb.api.operation import Call, missing
 from cloudlb.api.references import Caller, Wanted, find_servers
-from cloudlb.db import desired, hosts, members, networks, pools
+from cloudlb.db import desired, hosts, members, networks, pools, virtual_routers
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+from cloudlb.db.session import Session
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Pool
@@ -62,10 +61,10 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
             spec.get("ip_version"),
             own=[record.server.id for record in found.values()],
         ),
-        data_plane=spec["data_plane"],
         directors=directors.choose(known, network, spec.get("directors")),
     )
     capabilities.check_pool(drivers, pool)
+    pool = replace(pool, virtual_router=virtual_routers.number(session, pool))
     membership = Membership(session, drivers, caller(call), pool, network, (), now)
     outcome = membership.add(named, found)
     record = pools.add(session, pool, now)
@@ -81,6 +80,7 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
     call.check_match(old.pool.generation)
     spec = reshape(old)
     pool_spec.check_fixed(old.pool, spec)
+    capabilities.check_name(call.environment.drivers, spec["data_plane"])
     pool = _rebuilt(session, call, network, old.pool, spec)
     realizations = desired.of_pools(session, [pool_id])[pool_id]
     if pool == old.pool:
@@ -89,7 +89,11 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
     for member in (record.member for record in known if not record.removing):
         capabilities.check_port(call.environment.drivers, pool, member, "pool.ports")
         capabilities.check_weight(call.environment.drivers, pool, member, "pool.scheduler")
-    pool = replace(pool, generation=pool.generation + 1)
+    pool = replace(
+        pool,
+        virtual_router=virtual_routers.number(session, pool, old.pool),
+        generation=pool.generation + 1,
+    )
     record = pools.change(session, old, pool, now)
     if pool.monitor is None and old.pool.monitor is not None:
         known = members.forget_health(session, pool_id, known)
@@ -113,8 +117,8 @@ def _rebuilt(
         project_id=old.project_id,
         network_id=old.network_id,
         address=old.address,
-        data_plane=old.data_plane,
         directors=chosen,
+        virtual_router=old.virtual_router,
         generation=old.generation,
     )
 

@@ -12,7 +12,7 @@ from cloudlb.api.pool_spec import spec_of
 from cloudlb.api.pool_writes import Reshape, Written
 from cloudlb.db import desired, members, pools
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
-from cloudlb.model.errors import Forbidden
+from cloudlb.model.errors import Forbidden, Unavailable
 from cloudlb.schemas import pool as schema
 from cloudlb.schemas.fields import WAIT
 
@@ -172,7 +172,12 @@ class PoolStats:
         """Asked of the hosts now; nothing of it is stored."""
         record, known, realizations = read(call, pool_id)
         names = [r.host for r in realizations]
-        answers = stats.ask_all(self.environment.ask, names, str(record.pool.id))
+        with waiting.place(self.environment) as is_taken:
+            if not is_taken:
+                raise Unavailable("Too many requests wait for hosts already; ask again.")
+            answers = stats.ask_all(
+                self.environment.ask, names, "stats", {"pool_id": str(record.pool.id)}
+            )
         return Answer(200, {"stats": stats.combine(record, known, answers)})
 
 
@@ -207,25 +212,19 @@ def show(
 
 
 def _written(call: Call, written: Written) -> Answer:
-    """200 when the hosts have it (or there was nothing to do), else 202."""
+    """200 when the hosts have it (or there was nothing to do), else 202 and what is missing."""
     key = written.record.pool.id
     change = f"pool={key} generation={written.record.pool.generation} change=written"
     call.environment.ring(written.bell, change)
     headers = {"Location": call.url(f"/v1/pools/{key}")}
     done = waiting.until_realized(call, key, waiting.goal(written))
-    if done:
-        return show(call, 200, *read(call, str(key)), headers=headers)
-    status = 202 if written.bell else 200
+    status = 200 if done or not written.bell else 202
     if done is None:
         headers |= waiting.RETRY_AFTER
-    return show(
-        call,
-        status,
-        written.record,
-        list(written.members),
-        list(written.realizations),
-        headers=headers,
-    )
+    if call.query.get("wait"):
+        return show(call, status, *read(call, str(key)), headers=headers)
+    known, realizations = list(written.members), list(written.realizations)
+    return show(call, status, written.record, known, realizations, headers=headers)
 
 
 def removed(call: Call, done: bool | None, path: str) -> Answer:

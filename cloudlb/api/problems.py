@@ -3,6 +3,7 @@
 
 import json
 import logging
+from http import HTTPStatus
 from typing import Any
 
 import falcon
@@ -27,6 +28,8 @@ def _ours(
     """An error that was raised on purpose; the operator's part only goes to the log."""
     if error.status >= 500:
         LOG.error("request=%s status=%d cause=%s", _id(req), error.status, error.detail)
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        resp.set_header("Retry-After", "1")
     fields = error.fields if isinstance(error, InvalidFields) else []
     if error.field:
         fields = [(error.field, error.message)]

@@ -8,10 +8,9 @@ from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.orm import Session
-
 from cloudlb.db import servers
 from cloudlb.db.records import MemberRecord, ServerRecord
+from cloudlb.db.session import Session
 from cloudlb.model.errors import CloudlbError, Conflict, Forbidden, InvalidRequest
 from cloudlb.model.network import Network
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from cloudlb.api.environment import Ask
 from cloudlb.db.records import MemberRecord, PoolRecord
-from cloudlb.model.errors import CloudlbError
+from cloudlb.model.errors import Unavailable
 from cloudlb.schemas.pool import COUNTERS, RATES
 
 _FIELDS = (*COUNTERS, *RATES)
@@ -22,13 +22,13 @@ _MOST_AT_ONCE = 32
 Counts = dict[str, Any]
 
 
-def ask_all(ask: Ask, hosts: Sequence[str], pool_id: str) -> dict[str, Any]:
-    """Each host's answer, None for a host that gave none."""
+def ask_all(ask: Ask, hosts: Sequence[str], question: str, args: dict[str, Any]) -> dict[str, Any]:
+    """Each host's answer, None for a host that gave none; a refusal is raised."""
 
     def ask_one(host: str) -> Any:
         try:
-            return ask(host, "stats", {"pool_id": pool_id})
-        except CloudlbError:
+            return ask(host, question, args)
+        except Unavailable:
             return None
 
     if not hosts:

@@ -7,11 +7,16 @@ from typing import Any
 from cloudlb.api import conditions
 from cloudlb.api.conditions import moment
 from cloudlb.db import hosts
-from cloudlb.db.records import MemberRecord, NetworkRecord, PoolRecord, RealizationRecord
+from cloudlb.db.records import (
+    MemberRecord,
+    NetworkRecord,
+    PoolRecord,
+    RealizationRecord,
+    ServingMember,
+)
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.model import plain
 from cloudlb.model.host import Host
-from cloudlb.model.pool import Health
 
 Json = dict[str, Any]
 
@@ -35,7 +40,7 @@ def pool(record: PoolRecord, status: Json) -> Json:
 def status(
     record: PoolRecord,
     realizations: Sequence[RealizationRecord],
-    members: Sequence[tuple[str, Health]],
+    members: Sequence[ServingMember],
     now: float,
     host_down_time: float,
 ) -> Json:
@@ -47,10 +52,12 @@ def status(
     }
 
 
-def serving(members: Sequence[MemberRecord]) -> list[tuple[str, Health]]:
-    """Name and health of the members that shall serve."""
+def serving(members: Sequence[MemberRecord]) -> list[ServingMember]:
+    """Those that shall serve."""
     return [
-        (m.member.name, m.health) for m in members if m.member.admin_state_up and not m.removing
+        ServingMember(m.member.id, m.member.name, m.health, m.member.weight, m.member.backup)
+        for m in members
+        if m.member.admin_state_up and not m.removing
     ]
 
 
@@ -79,7 +86,8 @@ def host_status(record: RealizationRecord, now: float, host_down_time: float) ->
     state, reason = conditions.host_state(record, now, host_down_time)
     return {
         "host": record.host,
-        "alive": hosts.is_alive(record.last_seen, now, host_down_time),
+        "alive": (alive := hosts.is_alive(record.last_seen, now, host_down_time)),
+        "announcing": record.announcing and alive,
         "generation": record.generation,
         "observed_generation": record.observed_generation,
         "state": state,

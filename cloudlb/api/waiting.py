@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``?wait=``: answer a write when the hosts have realized it, within bounds.
+"""Waiting for hosts: with ``?wait=`` until they have realized a write, else for their answers.
 
-Only half of the threads may wait, so that reports of progress by others always find one.
+Only half of the threads may wait, so that a request which needs no more than the database always
+finds one.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from uuid import UUID
 
 from cloudlb.api.environment import Environment
@@ -64,17 +66,26 @@ def until_member_gone(call: Call, member_id: UUID) -> bool | None:
     return _wait(call, is_gone)
 
 
+@contextmanager
+def place(environment: Environment) -> Iterator[bool]:
+    """Whether there is a place for one more request that waits for hosts, taken until the end."""
+    is_taken = environment.waiting.acquire(blocking=False)
+    try:
+        yield is_taken
+    finally:
+        if is_taken:
+            environment.waiting.release()
+
+
 def _wait(call: Call, is_done: Callable[[], bool | None]) -> bool | None:
     environment = call.environment
     seconds = call.query.get("wait", 0)
     if not seconds:
         return False
-    if not environment.waiting.acquire(blocking=False):
-        return None
-    try:
+    with place(environment) as is_taken:
+        if not is_taken:
+            return None
         return _poll(environment, is_done, environment.timer() + seconds)
-    finally:
-        environment.waiting.release()
 
 
 def _poll(environment: Environment, is_done: Callable[[], bool | None], deadline: float) -> bool:

@@ -20,6 +20,8 @@ from cloudlb.client.resources import (
     Member,
     Network,
     Pool,
+    PoolExplanation,
+    PoolFlow,
     PoolStats,
     PoolStatus,
     _Noun,
@@ -32,12 +34,20 @@ LONGEST_WAIT: float = WAIT["wait"]["maximum"]
 _POLL = 1.0
 
 
+class Unknown(exceptions.NotFoundException):
+    """Nothing of the ``noun`` has this name or ID."""
+
+    def __init__(self, noun: str, name_or_id: str) -> None:
+        super().__init__(f"There is no {noun} '{name_or_id}'.")
+        self.noun = noun
+
+
 class Proxy(proxy.Proxy):
     """Networks, pools with their members, hosts and drivers.
 
-    A ``find_`` method takes a name or an ID and raises `exceptions.NotFoundException` or, for a
-    name that several objects have, `exceptions.DuplicateResource`. What is being removed counts
-    only if nothing else has the name.
+    A ``find_`` method takes a name or an ID and raises `Unknown` or, for a name that several
+    objects have, `exceptions.DuplicateResource`. What is being removed counts only if nothing
+    else has the name.
     """
 
     api_version: ClassVar[str] = "1"
@@ -99,6 +109,19 @@ class Proxy(proxy.Proxy):
     def get_pool_stats(self, pool: str | Pool) -> PoolStats:
         """A pool's counters and rates."""
         return self._get(PoolStats, requires_id=False, pool_id=_id(pool))
+
+    def pool_flows(self, pool: str | Pool, limit: int = 100) -> Iterator[PoolFlow]:
+        """Connections that a pool's directors remember, ``limit`` of each at most."""
+        return self._list(PoolFlow, paginated=False, pool_id=_id(pool), limit=limit)
+
+    def explain_pool(
+        self, pool: str | Pool, client: tuple[str, int], protocol: str, port: int
+    ) -> PoolExplanation:
+        """The member that the next packet of a client (address, port) goes to, and why."""
+        packet: dict[str, Any] = {"client": client[0], "client_port": client[1]}
+        packet |= {"protocol": protocol, "port": port}
+        found = PoolExplanation.new(connection=self._get_connection(), pool_id=_id(pool))
+        return found.fetch(self, requires_id=False, **packet)
 
     def pool_members(self, pool: str | Pool, **query: Any) -> Iterator[Member]:
         """A pool's members; ``query`` are filters, ``limit`` and ``marker``."""
@@ -184,7 +207,7 @@ class Proxy(proxy.Proxy):
         found = list(self._list(kind, name=name_or_id, **uri))
         found = [each for each in found if not each.get("removing")] or found
         if not found:
-            raise exceptions.NotFoundException(f"There is no {noun} '{name_or_id}'.")
+            raise Unknown(noun, name_or_id)
         if len(found) > 1:
             ids = ", ".join(each.id for each in found)
             raise exceptions.DuplicateResource(

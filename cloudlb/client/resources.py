@@ -74,9 +74,23 @@ class Pool(_Spec):
     ports: list[dict[str, str | int]] = Body("ports", type=list)
     data_plane: str = Body("data_plane")
     scheduler: str = Body("scheduler")
+    #: Turns of the scheduler weighted_round_robin.
+    rotation_order: str = Body("rotation_order")
+    #: What the schedulers (weighted_)least_connections compare.
+    connection_count: str = Body("connection_count")
+    #: ``{"timeout": seconds, "prefix": bits}``, or None.
+    persistence: dict[str, int] | None = Body("persistence", type=dict)
+    #: Seconds by state: ``opening``, ``established``, ``closing``, ``udp``; or None.
+    timeouts: dict[str, int | None] | None = Body("timeouts", type=dict)
     #: Names of the hosts that receive the address's traffic.
     directors: list[str] = Body("directors", type=list)
+    #: ``preempt`` or ``stay``, of several directors.
+    failover: str = Body("failover")
+    #: Number by which several directors elect who announces the address; else 0.
+    virtual_router: int = Body("virtual_router", type=int)
     monitor: dict[str, str | int | float] | None = Body("monitor", type=dict)
+    #: Percentage of offline members beyond which probes are not believed; 0 for never.
+    panic_threshold: int = Body("panic_threshold", type=int)
     drain_timeout: int = Body("drain_timeout", type=int)
     admin_state_up: bool = Body("admin_state_up", type=bool)
     #: Conditions ``admin``, ``realized`` and ``health``: a state and a reason each.
@@ -110,6 +124,8 @@ class Member(_Spec):
     port: int | None = Body("port", type=int)
     #: Share of the clients, 0 to 256; 0 takes no new ones. With round robin 0 or 1.
     weight: int = Body("weight", type=int)
+    #: Takes new connections only while no other member is alive.
+    backup: bool = Body("backup", type=bool)
     admin_state_up: bool = Body("admin_state_up", type=bool)
     #: ``hosted`` on a host that an agent watches, or ``waiting`` for its server.
     placement: str = Body("placement")
@@ -172,6 +188,45 @@ class PoolStats(resource.Resource):
     missing: list[str] = Body("missing", type=list)
 
 
+class PoolFlow(resource.Resource):
+    """A connection that a director remembers."""
+
+    allow_list = True
+    resources_key = "flows"
+    base_path = "/pools/%(pool_id)s/flows"
+    _query_mapping = QueryParameters("limit")
+
+    pool_id: str = resource.URI("pool_id")
+    client: str = Body("client")
+    client_port: int = Body("client_port", type=int)
+    protocol: str = Body("protocol")
+    port: int = Body("port", type=int)
+    member_id: str = Body("member_id")
+    member_name: str = Body("member_name")
+    state: str = Body("state")
+    #: Seconds since the last packet.
+    idle: float = Body("idle", type=float)
+    director: str = Body("director")
+
+
+class PoolExplanation(resource.Resource):
+    """The member that a client's next packet goes to, and why."""
+
+    allow_fetch = True
+    requires_id = False
+    resource_key = "explanation"
+    base_path = "/pools/%(pool_id)s/explain"
+    _query_mapping = QueryParameters("client", "client_port", "protocol", "port")
+
+    pool_id: str = resource.URI("pool_id")
+    director: str = Body("director")
+    member_id: str | None = Body("member_id")
+    member_name: str | None = Body("member_name")
+    host: str | None = Body("host")
+    reason: str = Body("reason")
+    detail: str = Body("detail")
+
+
 class Host(_Removable):
     """A machine with an agent."""
 
@@ -187,6 +242,8 @@ class Host(_Removable):
     generation: int = Body("generation", type=int)
     observed_generation: int = Body("observed_generation", type=int)
     uplinks: list[dict[str, Any]] = Body("uplinks", type=list)
+    #: The address at which other agents reach this one.
+    management: str | None = Body("management")
 
 
 class Driver(_Noun):

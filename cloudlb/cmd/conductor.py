@@ -12,6 +12,7 @@ from cloudlb.rpc.doorbell import doorbell
 from cloudlb.rpc.server import serve_conductor
 
 
+@service.explained("cloudlb-conductor")
 def main() -> int:
     """Serve until a signal; the exit status."""
     conf = configuration.load(sys.argv[1:], "cloudlb-conductor")
@@ -20,6 +21,7 @@ def main() -> int:
         session.from_conf(conf),
         doorbell(AgentClient(conf)),
         host_down_time=conf.host_down_time,
+        key_lifetime=conf.conductor.key_lifetime,
     )
     process = service.Service("cloudlb-conductor")
     process.thread(

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cloudlb import conf as configuration
+from cloudlb import service
 from cloudlb.db import schema
 from cloudlb.db.session import Sessions, from_conf
 
@@ -44,6 +45,7 @@ _ACTIONS: dict[str, Callable[[Sessions], int]] = {
 }
 
 
+@service.explained("cloudlb-manage")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status."""
     parser = argparse.ArgumentParser(prog="cloudlb-manage", description=__doc__)

@@ -18,7 +18,12 @@ OPTIONS = [
         help="Where each network is on this host, as network:interface. Name the bridge where "
         "the network's guests are plugged into one, else the uplink.",
     ),
-    cfg.StrOpt("engine", default="ebpf", help="Name of the engine that programs the kernel."),
+    cfg.StrOpt(
+        "engine",
+        default="ebpf",
+        help="Name of the engine that programs the kernel: ebpf, or on a host that is a director "
+        "only ipvs (LVS). Before changing it, stop the agent and run cloudlb-agent teardown.",
+    ),
     cfg.StrOpt(
         "libvirt_uri",
         default="qemu:///system",
@@ -62,6 +67,28 @@ OPTIONS = [
         "agent that starts with an older one and without a conductor leaves what is in the "
         "kernel alone and adds nothing.",
     ),
+    cfg.StrOpt(
+        "management_address",
+        default="",
+        help="Address of this host in the management network, at which the agents of other "
+        "directors reach it. Needed where pools have several directors; without it these hear of "
+        "each other on the pools' networks only.",
+    ),
+    cfg.PortOpt(
+        "east_west_port",
+        default=9893,
+        help="UDP port of the management address at which directors tell each other of their "
+        "connections. The same on all directors.",
+    ),
+    cfg.FloatOpt(
+        "election_interval",
+        default=1.0,
+        min=0.1,
+        max=10.0,
+        help="Seconds between two heartbeats of a director that announces addresses of pools with "
+        "several directors. When three are missing, another one takes over. The same on all "
+        "directors.",
+    ),
     cfg.IntOpt(
         "flow_table_size",
         default=262144,
@@ -69,6 +96,22 @@ OPTIONS = [
         help="Connections that a director remembers. When the table is full, established "
         "connections stay and further ones are spread by a hash of their addresses and ports. "
         "Changing it makes the director forget the connections that it remembers.",
+    ),
+    cfg.IntOpt(
+        "client_table_size",
+        default=262144,
+        min=1024,
+        help="Clients that a director keeps with their members, for pools with persistence. When "
+        "the table is full, those that are known stay and further ones are not bound. Changing it "
+        "makes the director forget its connections.",
+    ),
+    cfg.IntOpt(
+        "fragment_table_size",
+        default=8192,
+        min=1024,
+        help="Fragmented datagrams that are under way at a time, to pools of this director or to "
+        "and from members behind edge NAT here. When the table is full, the oldest ones give "
+        "way. Changing it makes the director forget its connections.",
     ),
     cfg.IntOpt(
         "tcp_opening_timeout",
@@ -93,5 +136,16 @@ OPTIONS = [
         default=300,
         min=1,
         help="Seconds without a packet until a UDP flow is forgotten.",
+    ),
+    cfg.HostAddressOpt(
+        "metrics_host",
+        default="127.0.0.1",
+        help="Address at which the agent serves metrics to Prometheus. They name pools and their "
+        "addresses, and nobody is asked who he is: choose one of the management network.",
+    ),
+    cfg.PortOpt(
+        "metrics_port",
+        default=9891,
+        help="Port at which the agent serves metrics to Prometheus; 0: nowhere.",
     ),
 ]

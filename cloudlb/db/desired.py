@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wanted of each host: its generation, its realizations, its snapshot."""
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, delete, insert, literal, select, update
+from sqlalchemy import ColumnElement, case, delete, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from cloudlb.db import members, networks, pools
+from cloudlb.db import keys, members, networks, pools
+from cloudlb.db.hosts import lock as lock_hosts
 from cloudlb.db.models import (
     HostRow,
     Moment,
@@ -20,9 +21,11 @@ from cloudlb.db.models import (
     RealizationRow,
 )
 from cloudlb.db.records import MemberRecord, RealizationRecord
+from cloudlb.model import plain
+from cloudlb.model.host import Uplink
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Pool, Scheduler
-from cloudlb.model.snapshot import Claim, MemberView, PoolView, Snapshot
+from cloudlb.model.snapshot import Claim, MemberView, Peer, PoolView, Snapshot
 
 PENDING = "pending"
 
@@ -67,6 +70,7 @@ def load(row: RealizationRow, last_seen: float | None) -> RealizationRecord:
         draining=frozenset(UUID(m) for m in row.draining),
         since=row.since,
         last_seen=last_seen,
+        announcing=row.announcing,
     )
 
 
@@ -86,38 +90,65 @@ def announce(
     now: float,
     told: Collection[str] = (),
 ) -> tuple[list[RealizationRecord], Bell]:
-    """Raise the generations of all hosts that know or must know a pool, in order of their names.
+    """Raise the generations of all hosts that know or must know a pool that is locked.
 
     ``told`` are hosts that need not realize it but have a new snapshot because of it. To be called
-    last in a transaction, because it locks the rows of hosts. Returns the realizations as they are
-    now, and the generations to ring the hosts' doorbells with.
+    last in a transaction, and once, because it locks the hosts. Returns the realizations as they
+    are now, and the generations to ring the hosts' doorbells with.
     """
-    names = sorted(hosts | {record.host for record in known} | set(told))
-    seen = raise_hosts(session, names)
-    bell = {name: generation for name, (generation, _) in seen.items()}
-    if known:
-        _update(session, pool_id, now)
+    rows = lock_hosts(session, {*hosts, *told, *(record.host for record in known)})
+    realizations = renew(session, pool_id, known, hosts, rows, now)
+    return realizations, raise_hosts(session, rows)
+
+
+def renew(
+    session: Session,
+    pool_id: UUID,
+    known: Sequence[RealizationRecord],
+    hosts: Set[str],
+    rows: Mapping[str, HostRow],
+    now: float,
+) -> list[RealizationRecord]:
+    """Want a pool anew of hosts: of those that know it and of ``hosts``, which must.
+
+    ``rows`` are the locked hosts, which are to be raised after this. The realizations as they are
+    now, by host.
+    """
     have = {record.host for record in known}
+    if have:
+        _update(session, RealizationRow.pool_id == str(pool_id), sorted(have), now)
     new = [
-        RealizationRecord(pool_id, name, bell[name], 0, PENDING, "", frozenset(), now, last_seen)
-        for name, (_, last_seen) in seen.items()
-        if name not in have and name in hosts
+        RealizationRecord(
+            pool_id, name, row.generation + 1, 0, PENDING, "", frozenset(), now, row.last_seen
+        )
+        for name, row in rows.items()
+        if name in hosts and name not in have
     ]
     if new:
         session.execute(insert(RealizationRow), [_row(record) for record in new])
-    old = [_raised(record, bell[record.host], now) for record in known]
-    return sorted([*old, *new], key=lambda record: record.host), bell
+    old = [_raised(record, rows[record.host].generation + 1, now) for record in known]
+    return sorted([*old, *new], key=lambda record: record.host)
 
 
 def announce_network(session: Session, network_id: UUID, name: str, now: float) -> Bell:
     """Tell every host that has to do with a network that the network has changed."""
-    query = select(PoolRow.id).where(PoolRow.network_id == str(network_id)).order_by(PoolRow.id)
-    known = of_pools(session, [UUID(pool_id) for pool_id in session.scalars(query)])
-    bell: Bell = {}
-    for pool_id, realizations in known.items():
-        bell |= announce(session, pool_id, realizations, frozenset(), now)[1]
-    rest = [host for host in mapping(session, network_id, name) if host not in bell]
-    return bell | {host: new for host, (new, _) in raise_hosts(session, rest).items()}
+    its_pools = RealizationRow.pool_id.in_(
+        select(PoolRow.id).where(PoolRow.network_id == str(network_id))
+    )
+    known = set(session.scalars(select(RealizationRow.host).where(its_pools).distinct()))
+    rows = lock_hosts(session, {*known, *mapping(session, network_id, name)})
+    if known:
+        _update(session, its_pools, sorted(rows), now)
+    return raise_hosts(session, rows)
+
+
+def dissolve_network(session: Session, network_id: UUID, name: str) -> Bell:
+    """Forget a network that has no pools, and tell every host that had to do with it."""
+    quarantined = select(QuarantineRow.host).where(QuarantineRow.network_id == str(network_id))
+    names = {*session.scalars(quarantined), *mapping(session, network_id, name)}
+    rows = lock_hosts(session, names)
+    networks.remove(session, network_id)
+    return raise_hosts(session, rows)
 
 
 def mapping(session: Session, network_id: UUID, name: str | None = None) -> list[str]:
@@ -128,34 +159,28 @@ def mapping(session: Session, network_id: UUID, name: str | None = None) -> list
     return [host for host, uplinks in found if any(u["network"] == network for u in uplinks)]
 
 
-def raise_hosts(session: Session, names: Collection[str]) -> dict[str, tuple[int, float | None]]:
-    """Raise the generation of hosts; their new ones with the time of each host's last word."""
-    if not names:
-        return {}
-    query = (
-        select(HostRow.name, HostRow.generation, HostRow.last_seen)
-        .where(HostRow.name.in_(names))
-        .order_by(HostRow.name)
-        .with_for_update()
-    )
-    found = {name: (generation + 1, seen) for name, generation, seen in session.execute(query)}
-    session.execute(
-        update(HostRow)
-        .where(HostRow.name.in_(list(found)))
-        .values(generation=HostRow.generation + 1)
-        .execution_options(synchronize_session=False)
-    )
-    return found
+def raise_hosts(session: Session, rows: Mapping[str, HostRow]) -> Bell:
+    """Raise the generation of locked hosts: the last statement of a transaction."""
+    session.flush()
+    if rows:
+        session.execute(
+            update(HostRow)
+            .where(HostRow.name.in_(sorted(rows)))
+            .values(generation=HostRow.generation + 1)
+            .execution_options(synchronize_session=False)
+        )
+    return {name: row.generation + 1 for name, row in rows.items()}
 
 
-def _update(session: Session, pool_id: UUID, now: float) -> None:
+def _update(session: Session, which: ColumnElement[bool], hosts: list[str], now: float) -> None:
+    """Want pools anew of hosts, by the generation that these are about to be raised to."""
     wanted = (
-        select(HostRow.generation).where(HostRow.name == RealizationRow.host).scalar_subquery()
+        select(HostRow.generation + 1).where(HostRow.name == RealizationRow.host).scalar_subquery()
     )
     was_current = RealizationRow.observed_generation >= RealizationRow.generation
     session.execute(
         update(RealizationRow)
-        .where(RealizationRow.pool_id == str(pool_id))
+        .where(which, RealizationRow.host.in_(hosts))
         .ordered_values(
             (
                 RealizationRow.since,
@@ -181,6 +206,7 @@ def _row(record: RealizationRecord) -> dict[str, object]:
         "state": record.state,
         "reason": record.reason,
         "draining": [str(m) for m in record.draining],
+        "announcing": record.announcing,
         "since": record.since,
     }
 
@@ -194,8 +220,8 @@ def forget(session: Session, pool_id: UUID, host: str) -> None:
     )
 
 
-def snapshot(session: Session, host: str) -> Snapshot:
-    """All that is wanted of a host.
+def snapshot(session: Session, host: str, now: float) -> Snapshot:
+    """All that is wanted of a host; ``now`` tells the age of removals.
 
     The generation is read first: a pool that is newer than the generation says is told again
     with the next one, but one that is older would stay so.
@@ -212,10 +238,36 @@ def snapshot(session: Session, host: str) -> Snapshot:
     ).one()
     found = session.execute(query).all()
     by_pool = members.of_pools(session, [UUID(row.id) for row, _ in found])
-    views = (_view(host, row, network, by_pool[UUID(row.id)]) for row, network in found)
+    views = [_view(host, row, network, by_pool[UUID(row.id)], now) for row, network in found]
     mapped = _mapped_networks(session, uplinks)
     everything = (*views, *_quarantined(session, host))
-    return Snapshot(host, generation, everything, mapped, _claims(session, mapped))
+    peers = _peers(session, host, views)
+    return Snapshot(
+        host=host,
+        generation=generation,
+        pools=everything,
+        networks=mapped,
+        claims=_claims(session, mapped),
+        peers=peers,
+        keys=keys.everything(session, now) if peers else (),
+    )
+
+
+def _peers(session: Session, host: str, views: Iterable[PoolView]) -> tuple[Peer, ...]:
+    """Those that direct pools with the host, itself included; nobody if it does so alone."""
+    groups = [v.pool.directors for v in views if v.pool.virtual_router and not v.removing]
+    names = {name for group in groups if host in group for name in group}
+    if not names:
+        return ()
+    query = select(HostRow).where(HostRow.name.in_(sorted(names))).order_by(HostRow.name)
+    return tuple(
+        Peer(
+            host=row.name,
+            management=ip_address(row.management) if row.management else None,
+            uplinks=tuple(plain.decode(Uplink, uplink) for uplink in row.uplinks),
+        )
+        for row in session.scalars(query)
+    )
 
 
 def _quarantined(session: Session, host: str) -> list[PoolView]:
@@ -268,12 +320,18 @@ def _claims(session: Session, mapped: Sequence[Network]) -> tuple[Claim, ...]:
     return tuple(Claim(numbers[network], ip_address(address)) for network, address in found)
 
 
-def _view(host: str, row: PoolRow, network: NetworkRow, records: list[MemberRecord]) -> PoolView:
+def _view(
+    host: str, row: PoolRow, network: NetworkRow, records: list[MemberRecord], now: float
+) -> PoolView:
     pool = pools.load(row)
     removing = row.deleted_at is not None or host not in hosts_of(pool, records)
-    views = () if removing else tuple(_member_view(record) for record in records)
+    views = () if removing else tuple(_member_view(record, now) for record in records)
     return PoolView(pool, networks.load(network), views, removing)
 
 
-def _member_view(record: MemberRecord) -> MemberView:
-    return MemberView(record.member, record.where.placement, record.removing)
+def _member_view(record: MemberRecord, now: float) -> MemberView:
+    place = record.where.placement
+    if record.deleted_at is None:
+        return MemberView(record.member, place)
+    # The clock of the API's host may be ahead of this one.
+    return MemberView(record.member, place, True, max(0.0, now - record.deleted_at))

@@ -2,15 +2,14 @@
 """What agents report of pools and members: realizations, health, and what is gone by it."""
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy import bindparam, delete, or_, select, update
 from sqlalchemy.orm import Session
 
-from cloudlb.db import desired, members, pools
 from cloudlb.db.models import MemberRow, PoolRow, QuarantineRow, RealizationRow
-from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
+from cloudlb.db.records import MemberRecord, RealizationRecord
 from cloudlb.model.pool import Pool
 from cloudlb.model.snapshot import HealthReport, Realization, RealizationState
 
@@ -62,11 +61,15 @@ def _note(row: RealizationRow, word: Realization, now: float) -> None:
     row.revision = word.revision
     row.state = word.state.value
     row.reason = word.reason[:REASON_LENGTH]
+    row.announcing = word.announcing
     row.draining = sorted(str(member) for member in word.draining)
 
 
 def store_health(session: Session, host: str, reported: Sequence[HealthReport]) -> None:
-    """Take note of probes. Only directors of the pool are believed, and each in its own order."""
+    """Take note of probes of members whose pools are locked.
+
+    Only directors of the pool are believed, and each in its own order.
+    """
     if not reported:
         return
     query = (
@@ -157,6 +160,14 @@ def holds(record: RealizationRecord, member: MemberRecord) -> bool:
     return not settled or member.member.id in record.draining
 
 
+def may_end(session: Session, reported: Sequence[Realization]) -> set[UUID]:
+    """The pools of which a host's word may end something: that are removed, or gone there."""
+    if not reported:
+        return set()
+    gone = {word.pool_id for word in reported if word.state is RealizationState.GONE}
+    return gone | being_removed(session, {word.pool_id for word in reported})
+
+
 def being_removed(session: Session, among: Collection[UUID] | None = None) -> set[UUID]:
     """Pools that are marked or have members that are (``among`` these, or of all)."""
     query = (
@@ -170,21 +181,10 @@ def being_removed(session: Session, among: Collection[UUID] | None = None) -> se
     return {UUID(pool_id) for pool_id in session.scalars(query)}
 
 
-def load_pools(
-    session: Session, pool_ids: Iterable[UUID]
-) -> list[tuple[PoolRecord, list[MemberRecord], list[RealizationRecord]]]:
-    """Pools with their members and realizations, by id."""
-    wanted = sorted(set(pool_ids))
-    if not wanted:
-        return []
-    session.flush()
-    rows = session.scalars(
-        select(PoolRow)
-        .where(PoolRow.id.in_([str(p) for p in wanted]))
-        .order_by(PoolRow.id)
-        .with_for_update()
-    )
-    records = [pools.record(row) for row in rows]
-    by_pool = members.of_pools(session, wanted)
-    realized = desired.of_pools(session, wanted)
-    return [(r, by_pool[r.pool.id], realized[r.pool.id]) for r in records]
+def pools_of_members(session: Session, reported: Sequence[HealthReport]) -> set[UUID]:
+    """The pools whose members were probed."""
+    if not reported:
+        return set()
+    ids = [str(word.member_id) for word in reported]
+    query = select(MemberRow.pool_id).where(MemberRow.id.in_(ids)).distinct()
+    return {UUID(pool_id) for pool_id in session.scalars(query)}

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Hosts in the database."""
 
+from collections.abc import Collection
+from ipaddress import ip_address
 from typing import Any
 
 from sqlalchemy import delete, insert, select, update
@@ -31,6 +33,7 @@ def load(row: HostRow, now: float, host_down_time: float) -> Host:
         generation=row.generation,
         observed_generation=row.observed_generation,
         uplinks=tuple(plain.decode(Uplink, data) for data in row.uplinks),
+        management=ip_address(row.management) if row.management else None,
     )
 
 
@@ -80,16 +83,36 @@ def remove(session: Session, name: str) -> None:
     session.execute(delete(HostRow).where(HostRow.name == name))
 
 
-def meet(session: Session, name: str, seen_generation: int, now: float) -> HostRow:
-    """The row of a host that speaks, created if it is new; locked.
+def lock(session: Session, names: Collection[str]) -> dict[str, HostRow]:
+    """Hosts by name as far as they exist, locked in the order of their names.
+
+    To be called once in a transaction, after all other locks: see `cloudlb.db.locks`.
+    """
+    if not names:
+        return {}
+    query = (
+        select(HostRow)
+        .where(HostRow.name.in_(sorted(names)))
+        .order_by(HostRow.name)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {row.name: row for row in session.scalars(query)}
+
+
+def meet(
+    session: Session, known: dict[str, HostRow], name: str, seen_generation: int, now: float
+) -> HostRow:
+    """The row of a host that speaks, out of the locked ones; added to them if it is new.
 
     A host that knows a generation that was never given (its row was deleted, or the database
     restored) is brought to wait for a later one: else its old word would count as news.
     """
-    row = session.scalar(select(HostRow).where(HostRow.name == name).with_for_update())
+    row = known.get(name)
     if row is None:
         session.execute(insert(HostRow).values(name=name, **_empty(max(seen_generation, 0))))
         row = session.scalars(select(HostRow).where(HostRow.name == name)).one()
+        known[name] = row
     elif seen_generation > row.generation:
         row.generation = seen_generation + 1
         row.observed_generation = 0
@@ -107,6 +130,7 @@ def _empty(seen_generation: int) -> dict[str, Any]:
         "roles": [],
         "engine": "",
         "uplinks": [],
+        "management": "",
         "generation": seen_generation + FIRST_GENERATION,
         "observed_generation": 0,
         "inventory_revision": 0,

@@ -10,11 +10,13 @@ from uuid import UUID
 from sqlalchemy import and_, bindparam, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from cloudlb.db import members, servers
+from cloudlb.db import members, networks, servers
 from cloudlb.db.models import HostRow, ServerRow, SightingRow
 from cloudlb.db.records import ServerRecord, Whereabouts
+from cloudlb.db.session import Raced
 from cloudlb.model import plain
 from cloudlb.model.host import Inventory, Server
+from cloudlb.model.network import Network
 
 _Views = Mapping[UUID, Sequence[ServerRecord]]
 
@@ -32,29 +34,44 @@ class _Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Consequence:
-    """What an inventory means for others: the pools of which a member has ``moved`` by it, and
-    whether the host is in other networks than before.
+class News:
+    """What is new in an inventory: the pools of which a member has ``moved`` by it are to be
+    locked before it is stored. ``since`` is the revision that it was compared with.
     """
 
-    moved: frozenset[UUID] = frozenset()
-    remapped: bool = False
+    inventory: Inventory
+    since: int
+    change: _Change
+    moved: frozenset[UUID]
 
 
-def store(session: Session, host: HostRow, inventory: Inventory, now: float) -> Consequence:
-    """Store a newer inventory. One whose revision is not newer than the stored says nothing."""
-    if inventory.revision <= host.inventory_revision:
-        return Consequence()
+def compare(session: Session, host: str, inventory: Inventory | None, now: float) -> News | None:
+    """What is new in an inventory; None if it is not newer than the stored one."""
+    if inventory is None:
+        return None
+    known = session.scalar(select(HostRow.inventory_revision).where(HostRow.name == host)) or 0
+    if inventory.revision <= known:
+        return None
+    change = _compare(session, host, inventory.servers, now)
+    return News(inventory, known, change, _moved_pools(session, host, change))
+
+
+def store(session: Session, host: HostRow, news: News) -> bool:
+    """Store an inventory in a locked host; whether the host is in other networks than before."""
+    if host.inventory_revision != news.since:
+        raise Raced(f"host {host.name} has told another inventory meanwhile")
+    inventory = news.inventory
     remapped = {u["network"] for u in host.uplinks} != {u.network for u in inventory.uplinks}
     host.inventory_revision = inventory.revision
     host.roles = [role.value for role in inventory.roles]
     host.engine = inventory.engine
     host.uplinks = [plain.encode(uplink) for uplink in inventory.uplinks]
-    change = _compare(session, host.name, inventory.servers, now)
-    moved = _moved_pools(session, host.name, change)
-    _write(session, host.name, change)
+    host.management = str(inventory.management or "")
+    if _moved_pools(session, host.name, news.change) - news.moved:
+        raise Raced(f"host {host.name} has a new member among the servers that changed")
+    _write(session, host.name, news.change)
     _write_sightings(session, host.name, inventory)
-    return Consequence(frozenset(moved), remapped)
+    return remapped
 
 
 def _compare(session: Session, host: str, found: Sequence[Server], now: float) -> _Change:
@@ -74,35 +91,40 @@ def _renew(old: ServerRecord | None, host: str, server: Server, now: float) -> S
     return ServerRecord(server, host, now)
 
 
-def _moved_pools(session: Session, host: str, change: _Change) -> set[UUID]:
+def _moved_pools(session: Session, host: str, change: _Change) -> frozenset[UUID]:
     """The pools that have a member which is elsewhere after the change."""
     concerned = members.of_servers(session, change.servers)
     if not concerned:
-        return set()
+        return frozenset()
     ids = [str(server) for _, server, _ in concerned]
     query = select(ServerRow).where(ServerRow.id.in_(ids), ServerRow.host != host)
     elsewhere: dict[UUID, list[ServerRecord]] = defaultdict(list)
     for record in map(servers.load, session.scalars(query)):
         elsewhere[record.server.id].append(record)
-    return {
+    known = {name: networks.get_by_name(session, name) for _, _, name in concerned}
+    return frozenset(
         pool
-        for pool, server, network in concerned
-        if _place(server, network, elsewhere, change.before)
-        != _place(server, network, elsewhere, change.after)
-    }
+        for pool, server, name in concerned
+        if (network := known[name])
+        and _place(server, network.network, elsewhere, change.before)
+        != _place(server, network.network, elsewhere, change.after)
+    )
 
 
 def _place(
-    server: UUID, network: str, elsewhere: _Views, here: Mapping[UUID, ServerRecord]
+    server: UUID, network: Network, elsewhere: _Views, here: Mapping[UUID, ServerRecord]
 ) -> tuple[object, ...]:
     views = [*elsewhere.get(server, ()), *([here[server]] if server in here else [])]
-    return _key(servers.locate(servers.best(views), network))
+    return _key(servers.locate(servers.best(views), network.name), network)
 
 
-def _key(where: Whereabouts) -> tuple[object, ...]:
-    """What of a placement the data plane depends on."""
+def _key(where: Whereabouts, network: Network) -> tuple[object, ...]:
+    """What of a placement the data plane depends on; of the addresses it is the own ones."""
     place = where.placement
-    return () if place is None else (place.host, place.mac, place.tap, place.running)
+    if place is None:
+        return ()
+    own = [network.own_address(place.addresses, version) for version in (4, 6)]
+    return (place.host, place.mac, place.tap, place.running, *own)
 
 
 def _write(session: Session, host: str, change: _Change) -> None:

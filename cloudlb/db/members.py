@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from cloudlb.db import servers
 from cloudlb.db.models import MemberRow, NetworkRow, PoolRow, ServerRow
 from cloudlb.db.pages import Page, Paging, cut
-from cloudlb.db.records import MemberRecord, ServerRecord, Whereabouts
+from cloudlb.db.records import MemberRecord, ServerRecord, ServingMember, Whereabouts
 from cloudlb.model.pool import Health, Member
 
 
@@ -25,6 +25,7 @@ def _load(row: MemberRow, where: Whereabouts) -> MemberRecord:
         name=row.name,
         port=row.port,
         weight=row.weight,
+        backup=row.backup,
         admin_state_up=row.admin_state_up,
         generation=row.generation,
     )
@@ -97,17 +98,25 @@ def page(
 
 def health_of_pools(
     session: Session, pool_ids: Collection[UUID]
-) -> dict[UUID, list[tuple[str, Health]]]:
-    """Name and health of the members of pools that shall serve: not removed, not switched off."""
-    result: dict[UUID, list[tuple[str, Health]]] = {pool_id: [] for pool_id in pool_ids}
+) -> dict[UUID, list[ServingMember]]:
+    """The members of pools that shall serve: not removed, not switched off."""
+    result: dict[UUID, list[ServingMember]] = {pool_id: [] for pool_id in pool_ids}
     if pool_ids:
-        query = select(MemberRow.pool_id, MemberRow.name, MemberRow.health).where(
+        columns = (
+            MemberRow.id,
+            MemberRow.name,
+            MemberRow.health,
+            MemberRow.weight,
+            MemberRow.backup,
+        )
+        query = select(MemberRow.pool_id, *columns).where(
             MemberRow.pool_id.in_([str(p) for p in pool_ids]),
             MemberRow.deleted_at.is_(None),
             MemberRow.admin_state_up.is_(True),
         )
-        for pool_id, name, health in session.execute(query):
-            result[UUID(pool_id)].append((name, Health(health)))
+        for pool_id, key, name, health, weight, backup in session.execute(query):
+            one = ServingMember(UUID(key), name, Health(health), weight, backup)
+            result[UUID(pool_id)].append(one)
     return result
 
 
@@ -121,7 +130,7 @@ def change(session: Session, records: Sequence[MemberRecord]) -> None:
     """Store what is wanted anew of members, all in one statement."""
     if not records:
         return
-    columns = ("name", "port", "weight", "admin_state_up", "generation")
+    columns = ("name", "port", "weight", "backup", "admin_state_up", "generation")
     statement = (
         update(MemberRow.__table__)  # type: ignore[arg-type]
         .where(MemberRow.__table__.c.id == bindparam("key"))
@@ -189,6 +198,7 @@ def _row(record: MemberRecord) -> dict[str, Any]:
         "name": member.name,
         "port": member.port,
         "weight": member.weight,
+        "backup": member.backup,
         "admin_state_up": member.admin_state_up,
         "generation": member.generation,
         "health": record.health.value,

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -110,8 +111,15 @@ class PoolRow(Base):
     ports: Mapped[list[Any]]
     data_plane: Mapped[Label]
     scheduler: Mapped[Word]
+    rotation_order: Mapped[Word] = mapped_column(server_default="interleaved")
+    connection_count: Mapped[Word] = mapped_column(server_default="active")
+    persistence: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    timeouts: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     directors: Mapped[list[Any]]
+    failover: Mapped[Word] = mapped_column(server_default="preempt")
+    virtual_router: Mapped[int] = mapped_column(Integer, server_default="0")
     monitor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    panic_threshold: Mapped[int] = mapped_column(Integer, server_default="0")
     drain_timeout: Mapped[int] = mapped_column(Integer)
     admin_state_up: Mapped[bool]
     generation: Mapped[Counter]
@@ -133,6 +141,7 @@ class MemberRow(Base):
     name: Mapped[Label]
     port: Mapped[int | None] = mapped_column(Integer)
     weight: Mapped[int] = mapped_column(Integer)
+    backup: Mapped[bool] = mapped_column(server_default=false())
     admin_state_up: Mapped[bool]
     generation: Mapped[Counter]
     health: Mapped[Word]
@@ -152,6 +161,7 @@ class HostRow(Base):
     roles: Mapped[list[Any]]
     engine: Mapped[Label]
     uplinks: Mapped[list[Any]]
+    management: Mapped[AddressText] = mapped_column(server_default="")
     generation: Mapped[Counter]
     observed_generation: Mapped[Counter]
     inventory_revision: Mapped[Counter]
@@ -205,7 +215,17 @@ class RealizationRow(Base):
     state: Mapped[Word]
     reason: Mapped[str] = mapped_column(String(1024))
     draining: Mapped[list[Any]]
+    announcing: Mapped[bool] = mapped_column(server_default=false())
     revision: Mapped[Counter] = mapped_column(default=0)
+    since: Mapped[Time]
+
+
+class KeyRow(Base):
+    """What agents sign messages to each other with."""
+
+    __tablename__ = "keys"
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    secret: Mapped[str] = mapped_column(String(64))
     since: Mapped[Time]
 
 

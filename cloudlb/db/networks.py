@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks in the database."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 from uuid import UUID
 
@@ -59,6 +60,12 @@ def page(
     return Page(tuple(_record(row) for (row,) in found.items), found.more)
 
 
+def keep(session: Session, network_ids: Sequence[str]) -> None:
+    """Let nobody change or delete these networks until the end of the transaction."""
+    query = select(NetworkRow.id).where(NetworkRow.id.in_(network_ids)).order_by(NetworkRow.id)
+    session.execute(query.with_for_update(read=True))
+
+
 def next_number(session: Session) -> int:
     """A number that no network has or had."""
     query = select(SequenceRow.value).where(SequenceRow.name == _NUMBERS).with_for_update()
@@ -96,7 +103,7 @@ def change(session: Session, record: NetworkRecord, network: Network, now: float
 
 
 def remove(session: Session, network_id: UUID) -> None:
-    """Forget a network that has no pools."""
+    """Forget a network that has no pools, and the quarantines in it, whose hosts are locked."""
     session.execute(delete(QuarantineRow).where(QuarantineRow.network_id == str(network_id)))
     session.execute(delete(NetworkRow).where(NetworkRow.id == str(network_id)))
 

@@ -14,7 +14,18 @@ from cloudlb.db.pages import Page, Paging, fetch
 from cloudlb.db.records import PoolRecord
 from cloudlb.model import plain
 from cloudlb.model.network import Network
-from cloudlb.model.pool import Monitor, Pool, Port, Protocol, Scheduler
+from cloudlb.model.pool import (
+    ConnectionCount,
+    Failover,
+    Monitor,
+    Persistence,
+    Pool,
+    Port,
+    Protocol,
+    RotationOrder,
+    Scheduler,
+    Timeouts,
+)
 
 
 def load(row: PoolRow) -> Pool:
@@ -29,8 +40,17 @@ def load(row: PoolRow) -> Pool:
         ports=tuple(Port(Protocol(p["protocol"]), p["port"]) for p in row.ports),
         data_plane=row.data_plane,
         scheduler=Scheduler(row.scheduler),
+        rotation_order=RotationOrder(row.rotation_order),
+        connection_count=ConnectionCount(row.connection_count),
+        persistence=(
+            None if row.persistence is None else plain.decode(Persistence, row.persistence)
+        ),
+        timeouts=None if row.timeouts is None else plain.decode(Timeouts, row.timeouts),
         directors=tuple(row.directors),
+        failover=Failover(row.failover),
+        virtual_router=row.virtual_router,
         monitor=None if row.monitor is None else plain.decode(Monitor, row.monitor),
+        panic_threshold=row.panic_threshold,
         drain_timeout=row.drain_timeout,
         admin_state_up=row.admin_state_up,
         generation=row.generation,
@@ -45,7 +65,10 @@ def record(row: PoolRow) -> PoolRecord:
 def get(
     session: Session, pool_id: UUID, project_id: str | None, lock: bool = False
 ) -> tuple[PoolRecord, Network] | None:
-    """A pool of a project (None: of any) and its network; ``lock`` keeps other writers away."""
+    """A pool of a project (None: of any) and its network; ``lock`` keeps other writers away.
+
+    MariaDB cannot lock one table of a join, and all pools of a network would wait for each other.
+    """
     query = (
         select(PoolRow, NetworkRow)
         .join(NetworkRow, NetworkRow.id == PoolRow.network_id)
@@ -53,10 +76,20 @@ def get(
     )
     if project_id is not None:
         query = query.where(PoolRow.project_id == project_id)
-    if lock:
+    if lock and session.get_bind().dialect.name in ("mysql", "mariadb"):
+        session.execute(select(PoolRow.id).where(PoolRow.id == str(pool_id)).with_for_update())
+    elif lock:
         query = query.with_for_update(of=PoolRow)
     found = session.execute(query).one_or_none()
     return None if found is None else (record(found[0]), networks.load(found[1]))
+
+
+def some(session: Session, pool_ids: Collection[UUID]) -> list[PoolRecord]:
+    """Those of the pools that exist, by id."""
+    if not pool_ids:
+        return []
+    query = select(PoolRow).where(PoolRow.id.in_([str(p) for p in pool_ids]))
+    return [record(row) for row in session.scalars(query.order_by(PoolRow.id))]
 
 
 def page(
@@ -116,7 +149,6 @@ def add(session: Session, pool: Pool, now: float) -> PoolRecord:
             project_id=pool.project_id,
             network_id=str(pool.network_id),
             address=str(pool.address),
-            data_plane=pool.data_plane,
             created_at=now,
             updated_at=now,
             **_spec(pool),
@@ -168,9 +200,17 @@ def _spec(pool: Pool) -> dict[str, object]:
         "name": pool.name,
         "description": pool.description,
         "ports": plain.encode(pool.ports),
+        "data_plane": pool.data_plane,
         "scheduler": pool.scheduler.value,
+        "rotation_order": pool.rotation_order.value,
+        "connection_count": pool.connection_count.value,
+        "persistence": plain.encode(pool.persistence),
+        "timeouts": plain.encode(pool.timeouts),
         "directors": list(pool.directors),
+        "failover": pool.failover.value,
+        "virtual_router": pool.virtual_router,
         "monitor": plain.encode(pool.monitor),
+        "panic_threshold": pool.panic_threshold,
         "drain_timeout": pool.drain_timeout,
         "admin_state_up": pool.admin_state_up,
         "generation": pool.generation,

@@ -73,6 +73,17 @@ class MemberRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ServingMember:
+    """Of a member that shall serve: what its pool's health depends on."""
+
+    id: UUID
+    name: str
+    health: Health
+    weight: int
+    backup: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RealizationRecord:
     """A host's part of a pool; ``last_seen`` is the host's."""
 
@@ -85,6 +96,7 @@ class RealizationRecord:
     draining: frozenset[UUID]
     since: float
     last_seen: float | None
+    announcing: bool = False
 
     @property
     def current(self) -> bool:

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from cloudlb.db import desired, facts, members, pools
+from cloudlb.db.locks import Held
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
 
 LOG = logging.getLogger(__name__)
@@ -54,30 +55,73 @@ def decide(
     return Verdict(done, tuple(m.member.id for m in gone))
 
 
+def ripe(session: Session, is_silent: Silent) -> set[UUID]:
+    """The pools of which something that was deleted is gone, by what can be seen without locks."""
+    waiting = facts.being_removed(session)
+    records = pools.some(session, waiting)
+    return {
+        record.pool.id
+        for record, known, realizations in _around(session, records)
+        if decide(record, known, realizations, is_silent) != Verdict()
+    }
+
+
 def settle(
     session: Session,
+    held: Held,
     touched: Collection[UUID],
     moved: Collection[UUID],
     is_silent: Silent,
     now: float,
-) -> desired.Bell:
-    """Write what is gone of the pools, and announce those whose members ``moved`` or went."""
-    bell: desired.Bell = {}
-    for record, known, realizations in facts.load_pools(session, {*touched, *moved}):
+) -> set[str]:
+    """Write what is gone of pools, and want those anew whose members ``moved`` or went.
+
+    The pools and all hosts around them are ``held``. Returns the hosts to raise because of it.
+    """
+    told: set[str] = set()
+    wanted = sorted({*touched, *moved} & held.pools.keys())
+    for record, known, realizations in _around(session, [held.pools[p] for p in wanted]):
         verdict = decide(record, known, realizations, is_silent)
         for host in verdict.hosts:
             desired.forget(session, record.pool.id, host)
         _log(record, verdict)
         if verdict.pool:
-            bell |= _finish(session, record, verdict, now)
+            told |= _finish(session, held, record, verdict, now)
             continue
         members.remove(session, verdict.members)
         if verdict.members or record.pool.id in moved:
             left = [m for m in known if m.member.id not in verdict.members]
             rows = [r for r in realizations if r.host not in verdict.hosts]
-            hosts = set() if record.removing else desired.hosts_of(record.pool, left)
-            bell |= desired.announce(session, record.pool.id, rows, hosts, now)[1]
-    return bell
+            told |= _renew(session, held, record, left, rows, now)
+    return told
+
+
+def _around(
+    session: Session, records: Sequence[PoolRecord]
+) -> list[tuple[PoolRecord, list[MemberRecord], list[RealizationRecord]]]:
+    """Pools with their members and realizations."""
+    if not records:
+        return []
+    session.flush()
+    ids = [record.pool.id for record in records]
+    by_pool = members.of_pools(session, ids)
+    realized = desired.of_pools(session, ids)
+    return [(r, by_pool[r.pool.id], realized[r.pool.id]) for r in records]
+
+
+def _renew(
+    session: Session,
+    held: Held,
+    record: PoolRecord,
+    left: Sequence[MemberRecord],
+    realizations: Sequence[RealizationRecord],
+    now: float,
+) -> set[str]:
+    """Want a pool anew of the hosts that know it or must; these."""
+    wanted = set() if record.removing else desired.hosts_of(record.pool, left)
+    rows = held.hosts(wanted | {r.host for r in realizations})
+    desired.renew(session, record.pool.id, realizations, wanted, rows, now)
+    return set(rows)
 
 
 def _log(record: PoolRecord, verdict: Verdict) -> None:
@@ -96,15 +140,15 @@ def _log(record: PoolRecord, verdict: Verdict) -> None:
         )
 
 
-def _finish(session: Session, record: PoolRecord, verdict: Verdict, now: float) -> desired.Bell:
+def _finish(
+    session: Session, held: Held, record: PoolRecord, verdict: Verdict, now: float
+) -> set[str]:
     """Forget a pool; hosts that did not speak keep its address from others until they do.
 
-    Every host of the network is told, since its guests may announce the address again.
+    Every host of the network is to be told, since its guests may announce the address again.
     """
     pools.remove(session, record.pool.id)
-    told = {*verdict.silent, *desired.mapping(session, record.pool.network_id)}
-    raised = desired.raise_hosts(session, sorted(told))
-    bell = {name: generation for name, (generation, _) in raised.items()}
-    silent = {name: bell[name] for name in verdict.silent if name in bell}
-    facts.quarantine(session, record.pool, silent, now)
-    return bell
+    silent = held.hosts(verdict.silent)
+    generations = {name: row.generation + 1 for name, row in silent.items()}
+    facts.quarantine(session, record.pool, generations, now)
+    return {*silent, *desired.mapping(session, record.pool.network_id)}

@@ -13,16 +13,20 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from oslo_config import cfg
 from oslo_db import exception as db_exc
 from oslo_db import options as db_options
 from oslo_db.sqlalchemy import enginefacade
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, event, text
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 
-from cloudlb.model.errors import Conflict, Unavailable
+from cloudlb.model.errors import Conflict, Misconfigured, Unavailable
+
+# Other rooms name a session from here.
+__all__ = ["Raced", "Session", "Sessions", "connect", "from_conf"]
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -30,6 +34,10 @@ T = TypeVar("T")
 DEFAULT_CONNECTION = "sqlite:////var/lib/cloudlb/cloudlb.sqlite"
 ATTEMPTS = 6
 _WRITER = "cloudlb_writer"
+
+
+class Raced(Exception):
+    """What a transaction read before it held its locks is not so any more: repeat it."""
 
 
 class Sessions:
@@ -64,6 +72,8 @@ class Sessions:
     def write(self, work: Callable[[Session], T]) -> T:
         """Run ``work`` in a transaction and commit it; repeat it after a deadlock or a race.
 
+        At most `ATTEMPTS` times, with pauses that grow; then the database counts as busy.
+
         ``work`` must therefore have no effect outside its session. A unique key that was taken
         meanwhile counts as a race: the repeated checks of ``work`` then say what it collides with.
         """
@@ -71,7 +81,7 @@ class Sessions:
             try:
                 with Session(self._writers, expire_on_commit=False) as session, session.begin():
                     return work(session)
-            except db_exc.DBError as error:
+            except (db_exc.DBError, Raced) as error:
                 if not _is_transient(error) or attempt == ATTEMPTS:
                     raise _explained(error) from error
                 LOG.info("transaction=repeated attempt=%d cause=%s", attempt, type(error).__name__)
@@ -85,9 +95,19 @@ def connect(connection: str) -> Sessions:
 
 
 def from_conf(conf: cfg.ConfigOpts) -> Sessions:
-    """Sessions on the database that ``[database] connection`` names."""
+    """Sessions on the database that ``[database] connection`` names.
+
+    `Misconfigured` says why it cannot be opened.
+    """
     db_options.set_defaults(conf, connection=DEFAULT_CONNECTION)
-    return _start(connection=conf.database.connection)
+    try:
+        return _start(connection=conf.database.connection)
+    except (db_exc.DBError, ArgumentError, ImportError, sqlite3.Error) as error:
+        reason = str(error).splitlines()[0]
+        raise Misconfigured(
+            f"The database of [database] connection cannot be opened: {reason}. The URL must be "
+            "right, and SQLite's file and its directory writable."
+        ) from error
 
 
 def _start(**options: Any) -> Sessions:
@@ -96,7 +116,25 @@ def _start(**options: Any) -> Sessions:
     engine: Engine = context.writer.get_engine()
     if engine.dialect.name == "sqlite":
         _tune_sqlite(engine)
+    if engine.dialect.name in ("mysql", "mariadb"):
+        _tune_mysql(engine)
     return Sessions(engine)
+
+
+def _tune_mysql(engine: Engine) -> None:
+    """Have transactions see what others have committed, as on PostgreSQL, and any character pass.
+
+    By default all that a transaction reads is as old as its first question: who had waited for a
+    lock would decide by what was so before. And oslo.db chooses a UTF-8 of three bytes.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _agree(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            cursor.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin")
+
+    engine.dispose()  # oslo.db has connected once, before there was a listener
 
 
 def _tune_sqlite(engine: Engine) -> None:
@@ -128,13 +166,13 @@ def _anchored(engine: Engine) -> PoolProxiedConnection | None:
     return connection
 
 
-def _is_transient(error: db_exc.DBError) -> bool:
+def _is_transient(error: Exception) -> bool:
     return isinstance(
-        error, db_exc.DBDeadlock | db_exc.DBDuplicateEntry | db_exc.DBConnectionError
+        error, Raced | db_exc.DBDeadlock | db_exc.DBDuplicateEntry | db_exc.DBConnectionError
     ) or "database is locked" in str(error)
 
 
-def _explained(error: db_exc.DBError) -> Exception:
+def _explained(error: Exception) -> Exception:
     if isinstance(error, db_exc.DBDuplicateEntry | db_exc.DBReferenceError):
         return Conflict("The object collides with one that was written meanwhile.", str(error))
     if isinstance(error, db_exc.DBNonExistentTable):
@@ -144,7 +182,7 @@ def _explained(error: db_exc.DBError) -> Exception:
         )
     if _is_transient(error):
         return Unavailable("The database is busy; try again.", str(error))
-    return cast("Exception", error)
+    return error
 
 
 @contextmanager

@@ -30,7 +30,9 @@ class Capabilities:
     address_families: frozenset[int]
     schedulers: frozenset[Scheduler]
     monitors: frozenset[MonitorType]
-    weighted_schedulers: frozenset[Scheduler] = frozenset({Scheduler.SOURCE_HASH})
+    weighted_schedulers: frozenset[Scheduler] = frozenset(
+        scheduler for scheduler in Scheduler if scheduler.shares_by_weight
+    )
     port_translation: bool = False
     remote_members: bool = False
 

@@ -7,14 +7,19 @@ a time; the agent holds a lock.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from uuid import UUID
 
-from cloudlb.model.dataplane import MemberCounters, Plane
+from cloudlb.model.dataplane import Explanation, Flow, MemberCounters, Plane
+from cloudlb.model.eastwest import FlowEntry
+from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
+from cloudlb.model.pool import Port
 
 
 class PortKind(StrEnum):
@@ -29,12 +34,15 @@ class HostPort:
     """An interface of a network on this host: the uplink, or the tap of a guest.
 
     ``mac`` is the interface's own address; a tap's differs from its guest's in the first octet.
+    ``addresses`` are those that this host has on an uplink, from which it sends tunnels.
     """
 
     index: int
     kind: PortKind
     network: int
     mac: Mac
+    addresses: tuple[Address, ...] = ()
+    mtu: int = 1500
 
     def leads_to(self, guest: Mac) -> bool:
         """Whether the guest with this address is behind the tap."""
@@ -51,8 +59,52 @@ class Timeouts:
     udp: float = 300
 
 
+@contextmanager
+def asking_for(what: str) -> Iterator[None]:
+    """Tell what the kernel refuses in the words of the contract."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise EngineError(
+            f"The kernel refuses {what}: {error}. The agent tries again; its log has more.",
+            f"{what}: {error}",
+        ) from error
+
+
+class Sharer(ABC):
+    """Tells connections of pools with several directors, and takes those of other directors.
+
+    One thread uses it, and only `adopt` is called under the agent's lock.
+    """
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """For select: readable when there are news."""
+
+    @abstractmethod
+    def news(self) -> Iterator[FlowEntry]:
+        """Connections that have begun or changed here since the last call."""
+
+    @abstractmethod
+    def all(self, newer_than: float) -> Iterator[FlowEntry]:
+        """All connections that had a packet in so many seconds."""
+
+    @abstractmethod
+    def adopt(self, entries: Iterable[FlowEntry]) -> None:
+        """Take over what is not known better here."""
+
+    @abstractmethod
+    def befriend(self, router: int, mac: Mac, seconds: float) -> None:
+        """Send packets of connections that are not known here to another director so long."""
+
+
 class Engine(ABC):
-    """What the agent drives."""
+    """What the agent drives. ``sharing`` is None where there are no connections to share; an
+    engine that does not ``serves_guests`` is for hosts that are directors only.
+    """
+
+    sharing: Sharer | None = None
+    serves_guests = True
 
     @abstractmethod
     def observe(self) -> dict[UUID, Plane]:
@@ -72,7 +124,10 @@ class Engine(ABC):
 
     @abstractmethod
     def attach(self, port: HostPort) -> None:
-        """Have an interface carry the programs of its kind."""
+        """Have an interface carry the programs of its kind.
+
+        Again with other addresses or another MTU: the programs stay, and know them at once.
+        """
 
     @abstractmethod
     def detach(self, index: int) -> None:
@@ -91,12 +146,32 @@ class Engine(ABC):
         """Counters of a pool's members on this host; empty for an unknown pool."""
 
     @abstractmethod
+    def flows(self, pool_id: UUID, limit: int) -> tuple[Flow, ...]:
+        """Connections of a pool that this host directs, ``limit`` at most, in no order."""
+
+    @abstractmethod
+    def explain(self, pool_id: UUID, client: Address, client_port: int, port: Port) -> Explanation:
+        """Where the next packet of a client to a pool's port goes; nothing is changed by asking.
+
+        EngineError when this host does not direct the pool.
+        """
+
+    @abstractmethod
     def sweep(self) -> None:
         """Forget connections that are over. To be called every few seconds."""
 
     @abstractmethod
     def guest_addresses(self, index: int) -> tuple[Address, ...]:
         """Addresses that the guest behind a tap was seen to use for itself."""
+
+    @property
+    @abstractmethod
+    def pins(self) -> Path | None:
+        """Where the kernel's maps are, for who elects; None where nobody can elect."""
+
+    @abstractmethod
+    def announces(self, router: int) -> bool:
+        """Whether this host is the master of a virtual router now; 0 is always this host's."""
 
     @abstractmethod
     def events(self) -> dict[str, int]:

@@ -6,39 +6,42 @@ moment meets the old state or the new one: members, then the rotation, then the 
 atomic exchange), then services, then the address. Removal goes the other way.
 """
 
-import secrets
 import time
-from collections.abc import Callable, Collection, Set
+from collections.abc import Callable, Collection, Iterator, Set
 from pathlib import Path
 from uuid import UUID
 
-from cloudlb.engines import mirror
-from cloudlb.engines.base import Engine, HostPort, PortKind, Timeouts
+from cloudlb.engines import explain, mirror, records
+from cloudlb.engines.base import Engine, HostPort, PortKind, Timeouts, asking_for
 from cloudlb.engines.mirror import PoolState
 from cloudlb.engines.rotation import Rotations
-from cloudlb.model.dataplane import Backend, MemberCounters, Plane
+from cloudlb.engines.sharing import Sharing
+from cloudlb.model import schedule
+from cloudlb.model.dataplane import Explanation, Flow, MemberCounters, Plane
 from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
+from cloudlb.model.pool import Port
 from cloudlb.net.bpf.layout import (
+    NO_MEMBER,
+    NO_POOL,
     Connections,
     Count,
     DeliveryKey,
     Event,
+    LearnedKey,
     MemberRecord,
-    MemberRole,
-    MemberState,
     Number,
     PoolRecord,
-    PortRecord,
     ServiceKey,
     Settings,
+    Sighting,
     VipKey,
     pack_address,
     unpack_address,
 )
 from cloudlb.net.bpf.maps import PortMap
-from cloudlb.net.bpf.programs import Programs
+from cloudlb.net.bpf.programs import Programs, Sizes
 from cloudlb.net.tc import Direction, Filters
 
 _PROGRAMS = {
@@ -57,23 +60,31 @@ class EbpfEngine(Engine):
         objects: Path,
         flow_table_size: int = 262144,
         timeouts: Timeouts | None = None,
-        draw_seed: Callable[[int], int] = secrets.randbits,
+        seed_of: Callable[[UUID], int] = schedule.pool_seed,
+        client_table_size: int = 262144,
+        fragment_table_size: int = 8192,
     ) -> None:
-        self._programs = Programs(bpffs, objects, flow_table_size)
+        sizes = Sizes(flow_table_size, client_table_size, fragment_table_size)
+        self._programs = Programs(bpffs, objects, sizes)
         self._maps = self._programs.maps
         self._port_records = PortMap(self._maps.near_ports, self._maps.ports)
-        self._draw_seed = draw_seed
+        ports = self._maps.near_ports.max_entries + self._maps.ports.max_entries
+        self._places = self._maps.learned.max_entries // ports
+        self._seed_of = seed_of
         self._filters = Filters()
         self._ports: dict[int, HostPort] = {}
         self._found = self._filters.marked()
         limits = timeouts or Timeouts()
         self._maps.settings[Number(0)] = Settings(
             *(_jiffies(s) for s in (limits.opening, limits.established)),
-            *(_jiffies(s) for s in (limits.closing, limits.udp)),
+            *(_jiffies(s) for s in (limits.closing, limits.udp, 1)),
         )
         self._read()
         self.sweep()
+        second = self._maps.settings[Number(0)].second
+        self.sharing: Sharing = Sharing(self._programs, second, lambda: self._mirror.pools)
 
+    @asking_for("its maps")
     def observe(self) -> dict[UUID, Plane]:
         """Read the maps anew, after a sweep: numbers given back must not be referred to."""
         self.sweep()
@@ -82,59 +93,53 @@ class EbpfEngine(Engine):
 
     def apply(self, pool_id: UUID, plane: Plane | None) -> None:
         """Write what differs from the maps as they were last read or written."""
-        try:
+        with asking_for(f"pool {pool_id}"):
             if plane is None:
                 self._remove_pool(pool_id)
             else:
                 self._write_pool(plane)
-        except (OSError, MemoryError) as error:
-            raise EngineError(
-                f"The kernel refused the pool: {error}. The agent tries again; its log has more.",
-                f"pool {pool_id}: {error}",
-            ) from error
 
+    @asking_for("its maps")
     def ports(self) -> frozenset[int]:
         """The interfaces in the maps or with our filters, also by an earlier process."""
         return frozenset(key.value for key, _ in self._port_records.items()) | self._found
 
     def attach(self, port: HostPort) -> None:
         """Tell the programs the port's network, then put them on it."""
-        old = self._port_records.get(Number(port.index))
-        if old is None or (old.network, old.mac) != (port.network, port.mac.packed):
-            self._port_records[Number(port.index)] = PortRecord(
-                port.network, bytes(4), bytes(16), port.mac.packed
-            )
-        for state in self._mirror.pools.values():
-            self._deliver(state, port)
-        try:
+        with asking_for(f"programs on interface {port.index}"):
+            old = self._port_records.get(Number(port.index))
+            record = records.of_port(port, old)
+            if record != old:
+                self._port_records[Number(port.index)] = record
+            for state in self._mirror.pools.values():
+                self._deliver(state, port)
             for direction, program in _PROGRAMS[port.kind].items():
                 self._put(port.index, direction, program)
-        except OSError as error:
-            raise EngineError(f"Interface {port.index} takes no program.", str(error)) from error
         self._ports[port.index] = port
 
     def detach(self, index: int) -> None:
         """Take our filters off and forget what belonged to the interface."""
         self._ports.pop(index, None)
-        self._filters.detach(index)
-        self._found -= {index}
-        for table in (self._maps.deliveries, self._maps.learned):
-            for key, _ in list(table.items()):
+        with asking_for(f"to free interface {index}"):
+            self._filters.detach(index)
+            for key, _ in list(self._maps.deliveries.items()):
                 if key.ifindex == index:
-                    del table[key]
-        del self._port_records[Number(index)]
+                    del self._maps.deliveries[key]
+            for place in range(self._places):
+                del self._maps.learned[LearnedKey(index, place)]
+            del self._port_records[Number(index)]
+        self._found -= {index}
 
     def guard(self, network: int, addresses: Collection[Address]) -> None:
         """Write and delete what differs."""
         wanted = {VipKey(network, pack_address(address)) for address in addresses}
-        there = {key for key, _ in self._maps.guards.items() if key.network == network}
-        try:
+        with asking_for(f"guards of {len(wanted)} addresses"):
+            there = {key for key, _ in self._maps.guards.items() if key.network == network}
             self._maps.guards.update(dict.fromkeys(wanted - there, Number(1)))
             for key in there - wanted:
                 del self._maps.guards[key]
-        except OSError as error:
-            raise EngineError(f"The kernel takes no more guards: {error}.") from error
 
+    @asking_for("its maps")
     def guarded(self) -> dict[int, frozenset[Address]]:
         """From the map."""
         found: dict[int, set[Address]] = {}
@@ -142,13 +147,31 @@ class EbpfEngine(Engine):
             found.setdefault(network, set()).add(unpack_address(address))
         return {network: frozenset(addresses) for network, addresses in found.items()}
 
+    @asking_for("its counters")
     def counters(self, pool_id: UUID) -> tuple[MemberCounters, ...]:
         """From the maps, in the members' order."""
         state = self._mirror.pools.get(pool_id)
         if state is None:
             return ()
         ranked = sorted(state.members.items(), key=lambda item: item[1].rank)
-        return tuple(self._counters_of(number, record) for number, record in ranked)
+        return tuple(explain.counters(self._maps, number, record) for number, record in ranked)
+
+    @asking_for("the sweep")
+    def flows(self, pool_id: UUID, limit: int) -> tuple[Flow, ...]:
+        """From the map of connections, after a sweep."""
+        state = self._mirror.pools.get(pool_id)
+        if state is None:
+            return ()
+        second = self._maps.settings[Number(0)].second
+        return explain.flows(self._maps, state, limit, self._programs.run("sweep"), second)
+
+    def explain(self, pool_id: UUID, client: Address, client_port: int, port: Port) -> Explanation:
+        """From the maps, after a sweep."""
+        state = self._mirror.pools.get(pool_id)
+        if state is None or not state.is_directed:
+            raise EngineError("This host does not direct the pool.")
+        now = self._programs.run("sweep")
+        return explain.explain(self._maps, state, client, client_port, port, now)
 
     def sweep(self) -> None:
         """Run the sweep in the kernel; numbers and regions that were given back can be re-used.
@@ -160,19 +183,31 @@ class EbpfEngine(Engine):
         self._mirror.pool_numbers.wake()
         self._rotations.wake()
 
+    @asking_for("its maps")
     def guest_addresses(self, index: int) -> tuple[Address, ...]:
         """What the guard learned from ARP and neighbour discovery, newest first."""
-        seen = [
-            (at.value, unpack_address(key.address))
-            for key, at in self._maps.learned.items()
-            if key.ifindex == index
-        ]
-        return tuple(address for _, address in sorted(seen, key=lambda pair: -pair[0]))
+        seen: dict[Address, int] = {}
+        for sighting in self._sightings(index):
+            address = unpack_address(sighting.address)
+            seen[address] = max(sighting.at, seen.get(address, 0))
+        return tuple(sorted(seen, key=lambda address: -seen[address]))
 
+    @property
+    def pins(self) -> Path:
+        """The directory of this version's maps."""
+        return self._programs.pins
+
+    @asking_for("its maps")
+    def announces(self, router: int) -> bool:
+        """From the lease that who elects keeps in the map."""
+        return not router or self._maps.leases[Number(router)].value > time.monotonic_ns()
+
+    @asking_for("its counters")
     def events(self) -> dict[str, int]:
         """Counts since the maps were made."""
         return {event.name.lower(): self._maps.events.total(event).value for event in Event}
 
+    @asking_for("to remove old pins")
     def settle(self) -> None:
         """Remove the pins of other versions: nothing is attached to them any more."""
         self._programs.remove_others()
@@ -189,15 +224,21 @@ class EbpfEngine(Engine):
     def _write_pool(self, plane: Plane) -> None:
         state = self._mirror.pools.get(plane.pool_id) or self._new_pool(plane)
         leaving = self._write_members(state, plane)
+        record = records.with_timeouts(state.record, plane)
         eligible: dict[int, int] = {}
         if plane.frontend:
             for backend in plane.frontend.backends:
                 number = state.number_of(backend.member_id)
                 if backend.eligible and number is not None:
                     eligible[number] = backend.weight
-            scheduler = mirror.SCHEDULERS[plane.frontend.scheduler]
-            record = self._rotations.write(state.record, scheduler, eligible)
-            self._exchange(state, record)
+            record = records.with_persistence(record, plane)
+            scheduler = records.SCHEDULERS[plane.frontend.algorithm]
+            ids = {n: UUID(bytes=record.id) for n, record in state.members.items()}
+            router = plane.frontend.router
+            record = self._rotations.write(record, scheduler, eligible, ids, shared=router > 0)
+            self.sharing.bridge(state, router)
+            record = record._replace(router=router)
+        self._exchange(state, record)
         self._write_services(state, plane)
         self._write_vip(state, plane)
         for number in leaving:
@@ -208,15 +249,12 @@ class EbpfEngine(Engine):
     def _new_pool(self, plane: Plane) -> PoolState:
         number = self._mirror.pool_numbers.take()
         base = self._mirror.regions.take(0)
-        record = PoolRecord(
+        record = NO_POOL._replace(
             id=plane.pool_id.bytes,
             network=plane.network,
             address=pack_address(plane.address),
-            seed=self._draw_seed(32),
+            seed=self._seed_of(plane.pool_id),
             base=base,
-            length=0,
-            order=0,
-            scheduler=0,
         )
         self._maps.tickets[Number(number)] = Count(0)
         self._maps.pools[Number(number)] = record
@@ -231,10 +269,10 @@ class EbpfEngine(Engine):
 
     def _write_members(self, state: PoolState, plane: Plane) -> list[int]:
         """Write the records of all members; the numbers of those that are to leave."""
-        wanted = _records(state, plane)
+        wanted = records.of_members(state.number, plane)
         for member_id, record in wanted.items():
             number = state.number_of(member_id)
-            if number is not None and _stops_directing(state.members[number], record):
+            if number is not None and records.stops_directing(state.members[number], record):
                 self._free_member(state, number)
                 number = None
             if number is None:
@@ -245,17 +283,14 @@ class EbpfEngine(Engine):
             if old != record:
                 self._maps.members[Number(number)] = record
                 state.members[number] = record
-                if old and not _same_guest(old, record):
-                    self._undeliver(state, number)
+                if old:
+                    self._undeliver(state, number, old)
         return [n for n, record in state.members.items() if UUID(bytes=record.id) not in wanted]
 
     def _free_member(self, state: PoolState, number: int) -> None:
         """Connections to it are forgotten by the next sweep, before its number is given anew."""
-        del state.members[number]
-        self._undeliver(state, number)
-        self._maps.members[Number(number)] = MemberRecord(
-            bytes(16), 0, 0, 0, bytes(6), MemberState.FREE, 0
-        )
+        self._undeliver(state, number, state.members.pop(number))
+        self._maps.members[Number(number)] = NO_MEMBER
         self._mirror.member_numbers.give(number)
 
     def _write_services(self, state: PoolState, plane: Plane) -> None:
@@ -287,7 +322,8 @@ class EbpfEngine(Engine):
         state.is_directed = plane.frontend is not None
 
     def _remove_pool(self, pool_id: UUID) -> None:
-        state = self._mirror.pools.pop(pool_id, None)
+        """What the kernel refuses on the way is found again, and removed, by another call."""
+        state = self._mirror.pools.get(pool_id)
         if state is None:
             return
         if self._maps.vips.get(state.vip) == Number(state.number):
@@ -298,23 +334,56 @@ class EbpfEngine(Engine):
         del self._maps.pools[Number(state.number)]
         self._rotations.rest(state.record, None)
         self._mirror.pool_numbers.give(state.number)
+        del self._mirror.pools[pool_id]
 
     def _deliver(self, state: PoolState, port: HostPort) -> None:
         """Let the programs at a tap know the members behind it."""
         if port.kind is not PortKind.TAP or port.network != state.record.network:
             return
         for number, record in state.members.items():
-            if record.role & MemberRole.GUEST and port.leads_to(Mac.unpack(record.mac)):
-                key = DeliveryKey(port.index, state.record.address)
-                if self._maps.deliveries.get(key) != Number(number):
-                    self._maps.deliveries[key] = Number(number)
+            if port.leads_to(Mac.unpack(record.mac)):
+                for address in records.deliveries(record, state.record):
+                    self._deliver_to(DeliveryKey(port.index, address), number, record)
 
-    def _undeliver(self, state: PoolState, number: int) -> None:
-        """Also at taps that an earlier process attached."""
-        for index in self.ports():
-            key = DeliveryKey(index, state.record.address)
-            if self._maps.deliveries.get(key) == Number(number):
-                del self._maps.deliveries[key]
+    def _deliver_to(self, key: DeliveryKey, number: int, record: MemberRecord) -> None:
+        """Members of several pools may share their guest's own address: the first stays."""
+        known = self._maps.deliveries.get(key)
+        if known == Number(number):
+            return
+        there = self._maps.members.get(known) if known else None
+        if there is None or not records.shares_own(record, there, key.address):
+            self._maps.deliveries[key] = Number(number)
+
+    def _undeliver(self, state: PoolState, number: int, old: MemberRecord) -> None:
+        """Where a member is not found any more; also at taps that an earlier process attached."""
+        new = state.members.get(number)
+        stays = new is not None and new.mac == old.mac
+        kept = records.deliveries(new, state.record) if new and stays else frozenset()
+        for address in records.deliveries(old, state.record) - kept:
+            heir = self._heir(number, old, address)
+            for key in (DeliveryKey(index, address) for index in self.ports()):
+                if self._maps.deliveries.get(key) != Number(number):
+                    continue
+                if heir is None:
+                    del self._maps.deliveries[key]
+                else:
+                    self._maps.deliveries[key] = Number(heir)
+
+    def _heir(self, number: int, record: MemberRecord, address: bytes) -> int | None:
+        """A member of another pool that is found by the same own address."""
+        for state in self._mirror.pools.values():
+            for other, there in state.members.items():
+                if other != number and records.shares_own(record, there, address):
+                    return other
+        return None
+
+    def _sightings(self, index: int) -> Iterator[Sighting]:
+        """What is in a port's places, which are filled in order."""
+        for place in range(self._places):
+            sighting = self._maps.learned.get(LearnedKey(index, place))
+            if sighting is None:
+                return
+            yield sighting
 
     def _put(self, index: int, direction: Direction, program: str) -> None:
         mark = self._mark(program)
@@ -323,62 +392,6 @@ class EbpfEngine(Engine):
 
     def _mark(self, program: str) -> str:
         return f"{program}:{self._programs.version}"
-
-    def _counters_of(self, number: int, record: MemberRecord) -> MemberCounters:
-        traffic = self._maps.traffic.total(number)
-        opened = self._maps.connections[Number(number)]
-        return MemberCounters(
-            member_id=UUID(bytes=record.id),
-            connections=opened.total,
-            active=opened.active,
-            inactive=opened.inactive,
-            packets_in=traffic.packets_in,
-            bytes_in=traffic.bytes_in,
-            packets_out=traffic.packets_out,
-            bytes_out=traffic.bytes_out,
-        )
-
-
-def _same_guest(old: MemberRecord, new: MemberRecord) -> bool:
-    was, is_one = old.role & MemberRole.GUEST, new.role & MemberRole.GUEST
-    return old.mac == new.mac and bool(is_one or not was)
-
-
-def _stops_directing(old: MemberRecord, new: MemberRecord) -> bool:
-    """Whether connections to the member are to be cut though it stays as a guest."""
-    return bool(old.role & MemberRole.BACKEND and not new.role & MemberRole.BACKEND)
-
-
-def _records(state: PoolState, plane: Plane) -> dict[UUID, MemberRecord]:
-    """The records of a plane's members: backends, guests, and those that are both."""
-    records: dict[UUID, MemberRecord] = {}
-    backends: tuple[Backend, ...] = plane.frontend.backends if plane.frontend else ()
-    for rank, backend in enumerate(backends):
-        records[backend.member_id] = MemberRecord(
-            id=backend.member_id.bytes,
-            pool=state.number,
-            weight=backend.weight,
-            rank=rank,
-            mac=backend.mac.packed,
-            state=mirror.STATES[backend.state],
-            role=MemberRole.BACKEND,
-        )
-    for rank, guest in enumerate(plane.guests, len(backends)):
-        known = records.get(guest.member_id)
-        records[guest.member_id] = (
-            known._replace(role=known.role | MemberRole.GUEST)
-            if known
-            else MemberRecord(
-                id=guest.member_id.bytes,
-                pool=state.number,
-                weight=0,
-                rank=rank,
-                mac=guest.mac.packed,
-                state=MemberState.IDLE,
-                role=MemberRole.GUEST,
-            )
-        )
-    return records
 
 
 def _jiffies(seconds: float) -> int:

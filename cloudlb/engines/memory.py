@@ -6,15 +6,38 @@ run where nothing may be programmed.
 """
 
 import itertools
-from collections.abc import Collection, Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from ipaddress import ip_network
 from uuid import UUID
 
 from cloudlb.engines.base import Engine, HostPort
-from cloudlb.model import schedule
-from cloudlb.model.dataplane import Backend, MemberCounters, Plane
+from cloudlb.model import maglev, schedule
+from cloudlb.model.dataplane import (
+    Algorithm,
+    Backend,
+    Explanation,
+    Flow,
+    FlowState,
+    Frontend,
+    MemberCounters,
+    Plane,
+    Reason,
+)
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Port, Scheduler
+from cloudlb.model.pool import Port, RotationOrder
+from cloudlb.model.rotation import rotation
+
+_ORDERS = {
+    Algorithm.WRR_INTERLEAVED: RotationOrder.INTERLEAVED,
+    Algorithm.WRR_LVS: RotationOrder.LVS,
+    Algorithm.WRR_SMOOTH: RotationOrder.SMOOTH,
+}
+_MOVING_TABLES = {Algorithm.SOURCE_HASH, Algorithm.FLOW_HASH}
+_TABLES = {Algorithm.MAGLEV, *_MOVING_TABLES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +56,15 @@ class _PoolState:
     plane: Plane
     tickets: Iterator[int] = field(default_factory=itertools.count)
     table: list[int | None] = field(default_factory=list)
-    members: list[UUID] = field(default_factory=list)
+    members: list[UUID | None] = field(default_factory=list)
+    clients: dict[str, tuple[UUID, float]] = field(default_factory=dict)
 
 
 class MemoryEngine(Engine):
     """Planes in dictionaries."""
 
-    def __init__(self, **_options: object) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, **_options: object) -> None:
+        self._clock = clock
         self._pools: dict[UUID, _PoolState] = {}
         self._ports: dict[int, HostPort] = {}
         self._flows: dict[Connection, tuple[UUID, UUID]] = {}
@@ -57,8 +82,10 @@ class MemoryEngine(Engine):
         else:
             state = self._pools.setdefault(pool_id, _PoolState(plane))
             state.plane = plane
-            if plane.frontend and plane.frontend.scheduler is Scheduler.SOURCE_HASH:
+            if plane.frontend and _has_history(plane.frontend):
                 self._refill(state)
+            else:
+                state.table.clear()
         kept = {b.member_id for s in self._pools.values() for b in _backends(s.plane)}
         self._flows = {c: f for c, f in self._flows.items() if f[1] in kept}
 
@@ -69,7 +96,10 @@ class MemoryEngine(Engine):
         state = self._find(connection)
         if state is None:
             return None
-        member = _choose(state, connection, seed)
+        member = self._bound(state, connection)
+        if member is None:
+            member = self._choose(state, connection, seed)
+            self._bind(state, connection, member)
         if member is not None:
             self._flows[connection] = state.plane.pool_id, member
             self._totals[member] = self._totals.get(member, 0) + 1
@@ -109,6 +139,21 @@ class MemoryEngine(Engine):
             for b in (_backends(state.plane) if state else ())
         )
 
+    def flows(self, pool_id: UUID, limit: int) -> tuple[Flow, ...]:
+        """Connections do not age here."""
+        return tuple(
+            Flow(c.client, c.client_port, c.port, member, FlowState.ESTABLISHED, 0.0)
+            for c, (pool, member) in itertools.islice(self._flows.items(), limit)
+            if pool == pool_id
+        )
+
+    def explain(self, pool_id: UUID, client: Address, client_port: int, port: Port) -> Explanation:
+        """Nothing passes here, so only connections that were made by `connect` are known."""
+        for flow in self.flows(pool_id, len(self._flows)):
+            if (flow.client, flow.client_port, flow.port) == (client, client_port, port):
+                return Explanation(flow.member_id, Reason.CONNECTION, "the connection exists")
+        return Explanation(None, Reason.NO_MEMBER, "this engine forwards nothing")
+
     def close_connection(self, connection: Connection) -> None:
         """The client is done with it."""
         self._flows.pop(connection, None)
@@ -119,6 +164,14 @@ class MemoryEngine(Engine):
     def guest_addresses(self, index: int) -> tuple[Address, ...]:
         """No guest was ever seen."""
         return ()
+
+    @property
+    def pins(self) -> None:
+        """There are no maps."""
+
+    def announces(self, router: int) -> bool:
+        """Nobody elects here."""
+        return not router
 
     def events(self) -> dict[str, int]:
         """Nothing was ever dropped."""
@@ -142,6 +195,9 @@ class MemoryEngine(Engine):
         return None
 
     def _refill(self, state: _PoolState) -> None:
+        """A member that left is another one when it comes back."""
+        present = {b.member_id for b in _backends(state.plane)}
+        state.members = [m if m in present else None for m in state.members]
         for backend in _backends(state.plane):
             if backend.member_id not in state.members:
                 state.members.append(backend.member_id)
@@ -155,24 +211,62 @@ class MemoryEngine(Engine):
         if any(weights.values()):
             state.table = schedule.refill(state.table, weights)
 
+    def _bound(self, state: _PoolState, connection: Connection) -> UUID | None:
+        """The member that the client's earlier connections went to, bound anew."""
+        member, until = state.clients.get(_client(state, connection), (None, 0.0))
+        takes_new = {b.member_id for b in _backends(state.plane) if b.eligible}
+        if member not in takes_new or until < self._clock():
+            return None
+        self._bind(state, connection, member)
+        return member
+
+    def _bind(self, state: _PoolState, connection: Connection, member: UUID | None) -> None:
+        frontend = state.plane.frontend
+        if frontend and frontend.persistence and member:
+            until = self._clock() + frontend.persistence.timeout
+            state.clients[_client(state, connection)] = member, until
+
+    def _choose(self, state: _PoolState, connection: Connection, seed: int) -> UUID | None:
+        weights = {b.member_id: b.weight for b in _backends(state.plane) if b.eligible}
+        frontend = state.plane.frontend
+        if not weights or frontend is None:
+            return None
+        algorithm = frontend.algorithm
+        if _has_history(frontend):
+            owner = state.table[_hash(algorithm, connection, seed) % len(state.table)]
+            return None if owner is None else state.members[owner]
+        if algorithm in _TABLES:
+            table = maglev.table(weights, {m: m for m in weights}, maglev.size(len(weights)))
+            return table[_hash(algorithm, connection, seed) % len(table)]
+        if algorithm.value.startswith(("lc", "wlc")):
+            return self._least(weights, is_weighted=algorithm.value.startswith("w"))
+        order = _ORDERS.get(algorithm)
+        turns = rotation(weights, order) if order else list(weights)
+        return turns[next(state.tickets) % len(turns)]
+
+    def _least(self, weights: Mapping[UUID, int], *, is_weighted: bool) -> UUID:
+        """All connections here are active, so both ways to count give the same."""
+        counts = Counter(member for _, member in self._flows.values())
+        return min(weights, key=lambda m: Fraction(counts[m], weights[m] if is_weighted else 1))
+
+
+def _has_history(frontend: Frontend) -> bool:
+    """Whether its table is the former one with as few changes as possible."""
+    return frontend.algorithm in _MOVING_TABLES and not frontend.router
+
+
+def _client(state: _PoolState, connection: Connection) -> str:
+    frontend = state.plane.frontend
+    prefix = frontend.persistence.prefix if frontend and frontend.persistence else 0
+    return str(ip_network((connection.client, prefix), strict=False))
+
+
+def _hash(algorithm: Algorithm, connection: Connection, seed: int) -> int:
+    if algorithm is Algorithm.SOURCE_HASH:
+        return schedule.client_hash(connection.client, seed)
+    ports = connection.client_port, connection.port.port
+    return schedule.flow_hash(connection.client, *ports, seed)
+
 
 def _backends(plane: Plane) -> tuple[Backend, ...]:
     return plane.frontend.backends if plane.frontend else ()
-
-
-def _choose(state: _PoolState, connection: Connection, seed: int) -> UUID | None:
-    eligible = [b.member_id for b in _backends(state.plane) if b.eligible]
-    if not eligible:
-        return None
-    assert state.plane.frontend  # noqa: S101  (found by its ports)
-    if state.plane.frontend.scheduler is Scheduler.ROUND_ROBIN:
-        return eligible[next(state.tickets) % len(eligible)]
-    owner = state.table[client_hash(connection.client, seed) % len(state.table)]
-    return None if owner is None else state.members[owner]
-
-
-def client_hash(client: Address, seed: int) -> int:
-    """The hash of a client's address that source hashing uses."""
-    octets = client.packed if client.version == 6 else bytes(10) + b"\xff\xff" + client.packed
-    words = [int.from_bytes(octets[i : i + 4], "little") for i in range(0, 16, 4)]
-    return schedule.hash_words(words, seed)

@@ -9,10 +9,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from cloudlb.engines import records
 from cloudlb.engines.regions import Regions
-from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
-from cloudlb.model.ether import Mac
-from cloudlb.model.pool import Port, Protocol, Scheduler
+from cloudlb.model.dataplane import Frontend, Plane
+from cloudlb.model.pool import Port, Protocol
 from cloudlb.net.bpf.layout import (
     MemberRecord,
     MemberRole,
@@ -26,13 +26,6 @@ from cloudlb.net.bpf.layout import (
 )
 from cloudlb.net.bpf.programs import Maps
 
-SCHEDULERS = {
-    Scheduler.ROUND_ROBIN: SchedulerNumber.ROUND_ROBIN,
-    Scheduler.SOURCE_HASH: SchedulerNumber.SOURCE_HASH,
-}
-STATES = {BackendState.ACTIVE: MemberState.ACTIVE, BackendState.IDLE: MemberState.IDLE}
-_SCHEDULER_OF = {number: scheduler for scheduler, number in SCHEDULERS.items()}
-_STATE_OF = {number: state for state, number in STATES.items()}
 _PROTOCOL_OF = {protocol.number: protocol for protocol in Protocol}
 
 
@@ -69,8 +62,9 @@ class PoolState:
             network=self.record.network,
             address=unpack_address(self.record.address),
             frontend=self._frontend(ranked) if self.is_directed else None,
+            timeouts=records.timeouts(self.record),
             guests=tuple(
-                Guest(UUID(bytes=r.id), Mac.unpack(r.mac))
+                records.guest(r)
                 for r in sorted(ranked, key=lambda r: r.id)
                 if r.role & MemberRole.GUEST
             ),
@@ -80,19 +74,15 @@ class PoolState:
         ports = sorted(
             Port(_PROTOCOL_OF[key.protocol], int.from_bytes(key.port)) for key in self.services
         )
-        backends = tuple(
-            Backend(
-                member_id=UUID(bytes=r.id),
-                mode=Mode.DR,
-                mac=Mac.unpack(r.mac),
-                weight=r.weight,
-                state=_STATE_OF[MemberState(r.state)],
-            )
-            for r in ranked
-            if r.role & MemberRole.BACKEND
+        backends = tuple(records.backend(r) for r in ranked if r.role & MemberRole.BACKEND)
+        algorithm = records.ALGORITHMS[SchedulerNumber(self.record.scheduler)]
+        return Frontend(
+            algorithm=algorithm,
+            ports=tuple(ports),
+            backends=backends,
+            persistence=records.persistence(self.record),
+            router=self.record.router,
         )
-        scheduler = _SCHEDULER_OF[SchedulerNumber(self.record.scheduler)]
-        return Frontend(scheduler, tuple(ports), backends)
 
 
 class Numbers:
@@ -102,6 +92,7 @@ class Numbers:
         self._size = size
         self._used: set[int] = set()
         self._resting: set[int] = set()
+        self._drowsy: set[int] = set()
         self._next = 0
 
     def claim(self, number: int) -> None:
@@ -112,20 +103,24 @@ class Numbers:
         """The next free number, round and round; MemoryError when all are used."""
         for step in range(self._size):
             number = (self._next + step) % self._size
-            if number not in self._used and number not in self._resting:
+            if not any(number in them for them in (self._used, self._resting, self._drowsy)):
                 self._next = number + 1
                 self._used.add(number)
                 return number
         raise MemoryError(f"all {self._size} numbers are in use")
 
     def give(self, number: int) -> None:
-        """Give a number back; it rests until `wake`."""
+        """Give a number back; it rests until the second `wake`."""
         self._used.discard(number)
         self._resting.add(number)
 
     def wake(self) -> None:
-        """Make the numbers that rest available."""
-        self._resting.clear()
+        """Make the numbers available that rested at the `wake` before.
+
+        A program that was under way when a number was given back may still store a connection
+        to it, which the next sweep forgets.
+        """
+        self._drowsy, self._resting = self._resting, set()
 
 
 @dataclass(slots=True)

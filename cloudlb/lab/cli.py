@@ -11,6 +11,7 @@ from cloudlb.lab.guest import Guest
 from cloudlb.lab.host import Host
 from cloudlb.lab.image import DEFAULT_CACHE
 from cloudlb.lab.lab import DEFAULT_NAME, Lab
+from cloudlb.lab.topology import MORE_HOSTS
 
 EXEC_SECONDS = 600.0
 
@@ -38,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     execute.add_argument("command", nargs=argparse.REMAINDER, help="on a host, by default a shell")
     execute.set_defaults(action=_exec)
 
+    add = actions.add_parser("add", help="plug one more host into a lab that is up")
+    add.add_argument("host", choices=[spec.name for spec in MORE_HOSTS])
+    add.set_defaults(action=_add)
+
     down = actions.add_parser("down", help="remove the lab")
     down.add_argument("--purge", action="store_true", help="remove the cache as well")
     down.set_defaults(action=_down)
@@ -46,6 +51,14 @@ def parser() -> argparse.ArgumentParser:
 
 def _up(lab: Lab, options: argparse.Namespace) -> int:
     lab.up(services=not options.no_services, report=_say)
+    return 0
+
+
+def _add(lab: Lab, options: argparse.Namespace) -> int:
+    lab.must_be_up()
+    if options.host in [host.name for host in lab.hosts]:
+        raise LabError(f"{options.host} is there already")
+    lab.add_host(next(spec for spec in MORE_HOSTS if spec.name == options.host))
     return 0
 
 

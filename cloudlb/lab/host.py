@@ -129,6 +129,7 @@ class Host:
         """Make the namespaces and the private directories; the network is empty still."""
         for directory in ("log", "guests"):
             (self.state / directory).mkdir(parents=True, exist_ok=True)
+        (self.state / "ready").unlink(missing_ok=True)  # of a host that was plugged in before
         self.record.add_namespace(self.namespace)
         subprocess.run(["ip", "netns", "add", self.namespace], check=True)
         with (self.state / "log" / "holder.log").open("wb") as log:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloudlb.lab import accelerator, broker, hypervisor, network, services, teardown
+from cloudlb.lab.api import Api
 from cloudlb.lab.errors import (
     AlreadyRunningError,
     LabError,
@@ -21,18 +22,29 @@ from cloudlb.lab.errors import (
     UnknownNameError,
 )
 from cloudlb.lab.guest import Guest
-from cloudlb.lab.host import Host
+from cloudlb.lab.host import HOLDER, Host
 from cloudlb.lab.image import DEFAULT_CACHE, Cache, Image
 from cloudlb.lab.record import STATE_ROOT, Record
-from cloudlb.lab.topology import CONTROL, GUESTS, HOSTS, SWITCH, Role, hosts_file
+from cloudlb.lab.topology import (
+    CONTROL,
+    GUESTS,
+    HOSTS,
+    MORE_HOSTS,
+    SWITCH,
+    HostSpec,
+    Role,
+    hosts_file,
+)
 
 DEFAULT_NAME = "clb"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 PROGRAMS = {
     "ip": "iproute2",
     "nsenter": "util-linux",
+    "keepalived": "keepalived",
     "busybox": "busybox-static",
     "cpio": "cpio",
+    "curl": "curl",
     "gcc": "gcc",
     "libvirtd": "libvirt-daemon",
     "virsh": "libvirt-clients",
@@ -92,6 +104,11 @@ class Lab:
         if not self.is_up():
             raise NotRunningError(self.name)
 
+    @property
+    def api(self) -> Api:
+        """The lab's API, asked from the control host."""
+        return Api(self.host(CONTROL.name))
+
     def openstack(
         self, arguments: Sequence[str], *, check: bool = True, timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
@@ -116,6 +133,23 @@ class Lab:
                 self._remove()
                 raise
 
+    def add_host(self, spec: HostSpec) -> Host:
+        """Plug one more host into a lab that is up, and start its agent."""
+        host = self._hosts[spec.name] = self._host(spec)
+        host.hold(self.cache.path)
+        host.wait_held()
+        network.plug(self.name, spec)
+        services.configure(host)
+        host.service(services.AGENT).start()
+        services.wait_agents(self.host(CONTROL.name), [host])
+        return host
+
+    def remove_host(self, name: str) -> None:
+        """Pull all plugs of a host at once, and forget it; the control plane is not told."""
+        host = self._hosts.pop(name)
+        teardown.remove_host(host.namespace)
+        self.record.forget(name)
+
     def down(self, purge: bool = False) -> None:
         """Remove the lab; the cache stays unless it is purged."""
         with self._exclusively():
@@ -130,13 +164,16 @@ class Lab:
         self._use_record()
 
     def _use_record(self) -> None:
-        self._hosts = {spec.name: Host(self.name, spec, self.state, self.record) for spec in HOSTS}
-        for host in self.hosts:
-            config = services.config_path(host.state)
-            host.add_services(services.specs(host.spec, config))
+        added = [s for s in MORE_HOSTS if f"{s.name}/{HOLDER}" in self.record.processes]
+        self._hosts = {spec.name: self._host(spec) for spec in (*HOSTS, *added)}
         self._hosts[CONTROL.name].environment = services.OPENSTACK_ENVIRONMENT
         compute = self.hosts_of(Role.COMPUTE)
         self._guests = {spec.name: Guest(spec, compute) for spec in GUESTS}
+
+    def _host(self, spec: HostSpec) -> Host:
+        host = Host(self.name, spec, self.state, self.record)
+        host.add_services(services.specs(spec, services.config_path(host.state)))
+        return host
 
     def _remove(self) -> None:
         teardown.remove(self.name, self.record)

@@ -36,9 +36,15 @@ def switch_batch(lab: str, hosts: tuple[HostSpec, ...]) -> list[str]:
     for bridge in (LAN, MANAGEMENT):
         lines += [f"link add {bridge} {_PLAIN_BRIDGE}", f"link set {bridge} addrgenmode none up"]
     for host in hosts:
-        lines += _cable(lab, host, MANAGEMENT, MANAGEMENT_LINK, host.management_mac)
-        if host.on_lan:
-            lines += _cable(lab, host, LAN, UPLINK, host.lan_mac)
+        lines += cables(lab, host)
+    return lines
+
+
+def cables(lab: str, host: HostSpec) -> list[str]:
+    """Commands that plug a host into the bridges."""
+    lines = _cable(lab, host, MANAGEMENT, MANAGEMENT_LINK, host.management_mac)
+    if host.on_lan:
+        lines += _cable(lab, host, LAN, UPLINK, host.lan_mac)
     return lines
 
 
@@ -80,6 +86,12 @@ def connect(lab: str, hosts: tuple[HostSpec, ...]) -> None:
     _batch(namespace(lab, SWITCH), switch_batch(lab, hosts))
     for host in hosts:
         _batch(namespace(lab, host.name), host_batch(host))
+
+
+def plug(lab: str, host: HostSpec) -> None:
+    """Make the links of one more host; its namespace exists and is empty."""
+    _batch(namespace(lab, SWITCH), cables(lab, host))
+    _batch(namespace(lab, host.name), host_batch(host))
 
 
 def _batch(name: str, lines: list[str]) -> None:

@@ -47,6 +47,13 @@ class Record:
             self.processes[key] = process
             self._save()
 
+    def forget(self, host: str) -> None:
+        """Drop a host that is no more."""
+        with self._lock:
+            for key in [key for key in self.processes if key.startswith(f"{host}/")]:
+                del self.processes[key]
+            self._save()
+
     def set_complete(self) -> None:
         """Note that `up` has finished."""
         with self._lock:

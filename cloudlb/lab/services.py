@@ -10,7 +10,7 @@ from cloudlb.lab.host import Host
 from cloudlb.lab.hypervisor import LIBVIRTD, URI
 from cloudlb.lab.process import wait_for
 from cloudlb.lab.service import ServiceSpec
-from cloudlb.lab.topology import AGENT_HOSTS, LAN, HostSpec, Role
+from cloudlb.lab.topology import LAN, HostSpec, Role
 
 API_PORT = 9890
 ENDPOINT = f"http://127.0.0.1:{API_PORT}"
@@ -19,7 +19,6 @@ OPENSTACK_ENVIRONMENT = {"OS_AUTH_TYPE": "none", "OS_ENDPOINT": ENDPOINT}
 STATE_DIRECTORY = "/var/lib/cloudlb"
 AGENT = "agent"
 _BIN = Path(sys.prefix) / "bin"
-_WEB_SERVER = ("waitress-serve", f"--listen=127.0.0.1:{API_PORT}", "--threads=8")
 
 
 def config_path(host_state: Path) -> Path:
@@ -38,14 +37,17 @@ def configuration(spec: HostSpec) -> str:
         },
     }
     if spec.role is Role.CONTROL:
+        sections["api"] = {"bind_port": str(API_PORT)}
         sections["database"] = {"connection": f"sqlite:///{STATE_DIRECTORY}/cloudlb.sqlite"}
-    if spec in AGENT_HOSTS:
+    if spec.has_agent:
         sections["agent"] = {
             "network_mappings": f"{LAN}:{spec.lan_device}",
             "roles": spec.role.value,
             "state_dir": STATE_DIRECTORY,
             "bpffs": "/sys/fs/bpf/cloudlb",
             "report_interval": "2",
+            "management_address": str(spec.management),
+            "election_interval": "0.5",
             "libvirt_uri": URI if spec.role is Role.COMPUTE else "",
         }
     return "\n".join(
@@ -59,19 +61,14 @@ def specs(spec: HostSpec, config: Path) -> list[ServiceSpec]:
     option = f"--config-file={config}"
     agent = ServiceSpec(AGENT, (str(_BIN / "cloudlb-agent"), option))
     if spec.role is Role.CONTROL:
-        web_server = (str(_BIN / _WEB_SERVER[0]), *_WEB_SERVER[1:])
         return [
             broker.RABBITMQ,
             ServiceSpec("conductor", (str(_BIN / "cloudlb-conductor"), option)),
-            ServiceSpec(
-                "api",
-                (*web_server, "cloudlb.wsgi.api:application"),
-                {"OS_CLOUDLB_CONFIG_FILES": str(config)},
-            ),
+            ServiceSpec("api", (str(_BIN / "cloudlb-api"), option)),
         ]
     if spec.role is Role.COMPUTE:
         return [LIBVIRTD, agent]
-    return [agent] if spec in AGENT_HOSTS else []
+    return [agent] if spec.has_agent else []
 
 
 def configure(host: Host) -> None:

@@ -33,6 +33,13 @@ def remove(lab: str, record: Record) -> None:
     _remove_empty_pin_directory()
 
 
+def remove_host(name: str) -> None:
+    """End all processes in a host's network namespace and remove it."""
+    pin = PINS / name
+    _kill([pin], [])
+    subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
 def namespace_pins(lab: str) -> list[Path]:
     """Return the pins of a lab's network namespaces."""
     return sorted(PINS.glob(f"{lab}-*"))

@@ -47,6 +47,11 @@ class HostSpec:
         return self.role is not Role.CONTROL
 
     @property
+    def has_agent(self) -> bool:
+        """Whether an agent of cloudlb runs there."""
+        return self.role in {Role.DIRECTOR, Role.COMPUTE}
+
+    @property
     def lan_device(self) -> str:
         """The device that has the tenant addresses: the bridge where there are guests."""
         return BRIDGE if self.role is Role.COMPUTE else UPLINK
@@ -120,11 +125,12 @@ GUESTS = (
     GuestSpec("vm4", "compute2", 4),
 )
 CONTROL = HOSTS[0]
-AGENT_HOSTS = tuple(host for host in HOSTS if host.role in {Role.DIRECTOR, Role.COMPUTE})
+MORE_HOSTS = (HostSpec("director2", Role.DIRECTOR, 6),)
+"""Hosts that can be added to a lab that is up."""
 
 
 def hosts_file() -> str:
     """Text of /etc/hosts; libvirt waits seconds for a resolver when a name is missing."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost"]
-    lines += [f"{host.management} {host.name}" for host in HOSTS]
+    lines += [f"{host.management} {host.name}" for host in (*HOSTS, *MORE_HOSTS)]
     return "\n".join(lines) + "\n"

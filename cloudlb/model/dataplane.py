@@ -11,13 +11,37 @@ from uuid import UUID
 
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Port, Scheduler
+from cloudlb.model.pool import Persistence, Port, Timeouts
 
 
 class Mode(StrEnum):
-    """How a packet reaches its member."""
+    """How a packet reaches its member.
+
+    ``dr``: Ethernet addresses are rewritten, the member holds the pool's address. ``tun``: the
+    packet travels inside another to the member's own address and is unpacked in front of the
+    guest, which holds the pool's address. ``edge_nat``: as ``dr`` as far as the member's tap,
+    where the destination becomes the member's own address and port, and its answers the pool's.
+    """
 
     DR = "dr"
+    TUN = "tun"
+    EDGE_NAT = "edge_nat"
+
+
+class Algorithm(StrEnum):
+    """How an engine chooses: a scheduler with its variant (see `model.pool.Scheduler`)."""
+
+    ROUND_ROBIN = "round_robin"
+    WRR_INTERLEAVED = "wrr_interleaved"
+    WRR_LVS = "wrr_lvs"
+    WRR_SMOOTH = "wrr_smooth"
+    LC_ACTIVE = "lc_active"
+    LC_LVS = "lc_lvs"
+    WLC_ACTIVE = "wlc_active"
+    WLC_LVS = "wlc_lvs"
+    SOURCE_HASH = "source_hash"
+    FLOW_HASH = "flow_hash"
+    MAGLEV = "maglev"
 
 
 class BackendState(StrEnum):
@@ -29,9 +53,11 @@ class BackendState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A member as a director forwards to it: ``mac`` is its next hop.
+    """A member as a director forwards to it: ``mac`` is its next hop on the link.
 
-    An idle backend keeps the connections it has and gets no new ones.
+    ``mode`` is that of new connections, others keep theirs. ``address`` is the member's own, where
+    one is known: the mode, or one that connections began in, may need it. An idle backend keeps
+    the connections it has and gets no new ones.
     """
 
     member_id: UUID
@@ -39,6 +65,7 @@ class Backend:
     mac: Mac
     weight: int
     state: BackendState = BackendState.ACTIVE
+    address: Address | None = None
 
     @property
     def eligible(self) -> bool:
@@ -48,19 +75,33 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Frontend:
-    """The director's part of a pool: the address it answers for and the backends behind it."""
+    """The director's part of a pool: the address it answers for and the backends behind it.
 
-    scheduler: Scheduler
+    ``router`` is not 0 where several directors forward: the number of the virtual router whose
+    master announces the address. Their tables must not depend on what each knew before.
+    """
+
+    algorithm: Algorithm
     ports: tuple[Port, ...]
     backends: tuple[Backend, ...]
+    persistence: Persistence | None = None
+    router: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A member behind a tap of this host, by the Ethernet address of its NIC."""
+    """A member behind a tap of this host, by the Ethernet address of its NIC.
+
+    ``address`` is the guest's own, where one is known, and ``port`` its own port where that
+    differs from the virtual one. Connections that began in a ``former`` mode may be alive.
+    """
 
     member_id: UUID
     mac: Mac
+    mode: Mode = Mode.DR
+    address: Address | None = None
+    port: int | None = None
+    former: tuple[Mode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +109,7 @@ class Plane:
     """All that a pool needs of one host.
 
     ``frontend`` is None on a host that is no director of it; ``guests`` are the members behind
-    taps of this host.
+    taps of this host. Both forget connections after ``timeouts``.
     """
 
     pool_id: UUID
@@ -76,6 +117,7 @@ class Plane:
     address: Address
     frontend: Frontend | None = None
     guests: tuple[Guest, ...] = ()
+    timeouts: Timeouts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,3 +136,45 @@ class MemberCounters:
     bytes_in: int = 0
     packets_out: int = 0
     bytes_out: int = 0
+
+
+class FlowState(StrEnum):
+    """How far a connection is, as its director sees it."""
+
+    OPENING = "opening"
+    ESTABLISHED = "established"
+    CLOSING = "closing"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A connection that a director remembers; ``idle``: seconds since its last packet."""
+
+    client: Address
+    client_port: int
+    port: Port
+    member_id: UUID
+    state: FlowState
+    idle: float
+
+
+class Reason(StrEnum):
+    """Why a packet goes where it goes."""
+
+    CONNECTION = "connection"
+    PERSISTENCE = "persistence"
+    TURN = "turn"
+    COUNT = "count"
+    HASH = "hash"
+    NO_SERVICE = "no_service"
+    NO_MEMBER = "no_member"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The member that the next packet of a client goes to, None for no one, and why."""
+
+    member_id: UUID | None
+    reason: Reason
+    detail: str

@@ -72,3 +72,9 @@ class EngineError(CloudlbError):
     """The kernel or a library refused what an engine asked of it."""
 
     code = "engine"
+
+
+class Misconfigured(CloudlbError):
+    """A process cannot start as its configuration says; the message names the option."""
+
+    code = "misconfigured"

@@ -58,13 +58,17 @@ class Uplink:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What an agent found on its host. A lower ``revision`` is older and is ignored."""
+    """What an agent found on its host. A lower ``revision`` is older and is ignored.
+
+    ``management`` is the address at which other agents reach this one.
+    """
 
     revision: int
     roles: tuple[Role, ...]
     engine: str
     uplinks: tuple[Uplink, ...] = ()
     servers: tuple[Server, ...] = ()
+    management: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Host:
     """A host as the control plane knows it.
 
     ``generation`` counts the changes of what is wanted of it, ``observed_generation`` is the last
-    one that its agent has applied.
+    one that its agent has taken, or for readers of the API the last one that it has applied.
     """
 
     name: str
@@ -83,3 +87,4 @@ class Host:
     generation: int = 0
     observed_generation: int = 0
     uplinks: tuple[Uplink, ...] = field(default=())
+    management: Address | None = None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network: one layer-2 domain in which addresses are unique and virtual addresses are given."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -72,6 +72,21 @@ class Network:
         for block in self.vip_range:
             if block.version == version:
                 yield from (a for a in block if not self._is_reserved(a, block))
+
+    def own_address(self, addresses: Collection[Address], version: int) -> Address | None:
+        """Of a member's addresses the one at which all of the network can reach it.
+
+        It is in a prefix of the network, and none that pools may claim; the lowest of the family
+        ``version``, else the lowest of the other.
+        """
+        own = [
+            address
+            for address in addresses
+            if not address.is_link_local
+            and any(address in prefix for prefix in self.prefixes)
+            and not any(address in block for block in self.vip_range)
+        ]
+        return min(own, key=lambda a: (a.version != version, int(a)), default=None)
 
     def _is_reserved(self, address: Address, block: Prefix) -> bool:
         """Network and broadcast addresses and the subnet-router anycast (RFC 4291, 2.6.1)."""

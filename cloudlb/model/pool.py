@@ -22,10 +22,45 @@ class Protocol(StrEnum):
 
 
 class Scheduler(StrEnum):
-    """How the member of a new connection is chosen."""
+    """How the member of a new connection is chosen.
+
+    ``source_hash`` hashes the client's address, ``flow_hash`` and ``maglev`` addresses and ports.
+    """
 
     ROUND_ROBIN = "round_robin"
+    WEIGHTED_ROUND_ROBIN = "weighted_round_robin"
+    LEAST_CONNECTIONS = "least_connections"
+    WEIGHTED_LEAST_CONNECTIONS = "weighted_least_connections"
     SOURCE_HASH = "source_hash"
+    FLOW_HASH = "flow_hash"
+    MAGLEV = "maglev"
+
+    @property
+    def shares_by_weight(self) -> bool:
+        """Whether weights beyond 0 and 1 say anything."""
+        return self not in (Scheduler.ROUND_ROBIN, Scheduler.LEAST_CONNECTIONS)
+
+
+class RotationOrder(StrEnum):
+    """The order in which weighted round robin gives turns (L5)."""
+
+    INTERLEAVED = "interleaved"
+    LVS = "lvs"
+    SMOOTH = "smooth"
+
+
+class ConnectionCount(StrEnum):
+    """What least connections counts: active connections, or 256 × active + inactive as LVS."""
+
+    ACTIVE = "active"
+    LVS = "lvs"
+
+
+class Failover(StrEnum):
+    """What the first director does when it comes back: announce the address again, or wait."""
+
+    PREEMPT = "preempt"
+    STAY = "stay"
 
 
 class MonitorType(StrEnum):
@@ -33,6 +68,16 @@ class MonitorType(StrEnum):
 
     TCP = "tcp"
     ICMP = "icmp"
+    UDP = "udp"
+    HTTP = "http"
+    HTTPS = "https"
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """The transport protocol whose port is asked, None for probes without one."""
+        if self is MonitorType.ICMP:
+            return None
+        return Protocol.UDP if self is MonitorType.UDP else Protocol.TCP
 
 
 class Health(StrEnum):
@@ -60,7 +105,13 @@ class Monitor:
 
     ``fall`` misses in a row take a member out of the rotation, ``rise`` answers bring it back.
     ``timeout`` is at most ``interval``, so a dead member is out within interval x fall + timeout.
-    ``port`` is the TCP port to probe, by default the first TCP port of the pool.
+    ``port`` is the port to probe, by default the pool's first one of the probe's protocol.
+
+    The rest is of some types only, and None elsewhere or for the default. Of ``udp``: ``payload``
+    (hexadecimal) of the datagram; ``accept_silence``: a member that says nothing is alive if it
+    answers an echo request. Of ``http`` and ``https``: ``method``, ``path``, ``http_version`` and
+    ``host`` of the request, ``expected_codes`` of the answer. Of ``https``: ``ca`` (PEM), which
+    members' certificates must go back to, ``sni``, the name that TLS asks for.
     """
 
     type: MonitorType
@@ -69,14 +120,51 @@ class Monitor:
     rise: int = 2
     fall: int = 3
     port: int | None = None
+    payload: str | None = None
+    accept_silence: bool | None = None
+    method: str | None = None
+    path: str | None = None
+    expected_codes: str | None = None
+    host: str | None = None
+    http_version: str | None = None
+    ca: str | None = None
+    sni: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """New connections of clients with the same first ``prefix`` bits go to the same member.
+
+    For ``timeout`` seconds since the client's latest new connection (L10).
+    """
+
+    timeout: int
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds without a packet until a connection is forgotten, by its state (L11).
+
+    None: as the hosts are configured.
+    """
+
+    opening: int | None = None
+    established: int | None = None
+    closing: int | None = None
+    udp: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
     """What is wanted of a pool.
 
-    ``directors`` are the hosts that receive the address's traffic. A removed member keeps its
-    connections for at most ``drain_timeout`` seconds.
+    ``rotation_order`` is of weighted round robin, ``connection_count`` of (weighted) least
+    connections. ``directors`` are the hosts that receive the address's traffic, in the order in
+    which they are to announce it; where there are several they elect among themselves as the
+    virtual router of number ``virtual_router`` (RFC 9568), else that is 0. A removed member keeps
+    its connections for at most ``drain_timeout`` seconds. ``panic_threshold``: see
+    `model.fallback`.
     """
 
     id: UUID
@@ -89,6 +177,13 @@ class Pool:
     scheduler: Scheduler
     directors: tuple[str, ...]
     monitor: Monitor | None = None
+    rotation_order: RotationOrder = RotationOrder.INTERLEAVED
+    connection_count: ConnectionCount = ConnectionCount.ACTIVE
+    persistence: Persistence | None = None
+    failover: Failover = Failover.PREEMPT
+    virtual_router: int = 0
+    timeouts: Timeouts | None = None
+    panic_threshold: int = 0
     drain_timeout: int = 300
     admin_state_up: bool = True
     description: str = ""
@@ -101,7 +196,7 @@ class Member:
 
     ``server`` is the UUID of a libvirt domain. A weight of 0 takes no new connections; round robin
     knows 0 and 1 only. ``port`` is the member's own port where the data plane can translate, else
-    None.
+    None. A ``backup`` takes new connections only while no other member is alive.
     """
 
     id: UUID
@@ -111,6 +206,7 @@ class Member:
     name: str = ""
     port: int | None = None
     weight: int = 1
+    backup: bool = False
     admin_state_up: bool = True
     generation: int = 1
 

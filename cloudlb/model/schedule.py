@@ -6,8 +6,14 @@ member; it changes in place, moving as few entries as the new shares need.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from uuid import UUID
 
+from cloudlb.model.network import Address
+
+M = TypeVar("M")
 _MASK = 0xFFFFFFFF
+_SEED_OF_SEEDS = 0x73656564
 ENTRIES_PER_MEMBER = 16
 
 
@@ -31,13 +37,36 @@ def hash_words(words: Sequence[int], seed: int) -> int:
     return h ^ h >> 16
 
 
+def client_hash(client: Address, seed: int) -> int:
+    """The hash of a client's address that source hashing uses."""
+    return hash_words(_words(client), seed)
+
+
+def flow_hash(client: Address, client_port: int, port: int, seed: int) -> int:
+    """The hash of a client's address and of both ports that the other tables use."""
+    ports = port.to_bytes(2) + client_port.to_bytes(2)
+    return hash_words([*_words(client), int.from_bytes(ports, "little")], seed)
+
+
+def pool_seed(pool_id: UUID) -> int:
+    """The key of a pool's hashes: the same on all its directors, and told to nobody but those
+    who know the pool's id, for with it a client could choose its member.
+    """
+    return hash_words([pool_id.int >> shift & _MASK for shift in (0, 32, 64, 96)], _SEED_OF_SEEDS)
+
+
+def _words(client: Address) -> list[int]:
+    octets = client.packed if client.version == 6 else bytes(10) + b"\xff\xff" + client.packed
+    return [int.from_bytes(octets[i : i + 4], "little") for i in range(0, 16, 4)]
+
+
 def table_size(members: int) -> int:
     """Entries of a table for so many members: a power of two of at least 16 for each."""
     wanted = max(1, members) * ENTRIES_PER_MEMBER
     return 1 << (wanted - 1).bit_length()
 
 
-def shares(weights: Mapping[int, int], entries: int) -> dict[int, int]:
+def shares(weights: Mapping[M, int], entries: int) -> dict[M, int]:
     """How many of ``entries`` each member gets: by weight, remainders to the largest fractions.
 
     Ties go to the earlier member (L24). Weights of 0 get nothing; no weights give no shares. Every
@@ -55,7 +84,7 @@ def shares(weights: Mapping[int, int], entries: int) -> dict[int, int]:
     return _lifted(given, weights)
 
 
-def _lifted(given: dict[int, int], weights: Mapping[int, int]) -> dict[int, int]:
+def _lifted(given: dict[M, int], weights: Mapping[M, int]) -> dict[M, int]:
     """Shares of which none is empty; among equal shares the lightest, latest member gives."""
     for member in [m for m, share in given.items() if not share]:
         largest = max(reversed(given), key=lambda m: (given[m], -weights[m]))

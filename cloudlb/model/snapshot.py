@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wanted of one host, and what the host reports back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from uuid import UUID
 
-from cloudlb.model.host import Inventory
+from cloudlb.model.host import Inventory, Uplink
 from cloudlb.model.network import Address, Network
 from cloudlb.model.pool import Health, Member, Placement, Pool
 
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
-    """A member and where it is; ``removing`` members keep their connections and get no new."""
+    """A member and where it is; ``removing`` members keep their connections and get no new.
+
+    ``removed_for``: the age of the removal in seconds when the snapshot was made. An age, since
+    hosts' clocks differ; so all directors end a drain at the same time, restarted ones too.
+    """
 
     member: Member
     placement: Placement | None
     removing: bool = False
+    removed_for: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,33 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Peer:
+    """A host that directs pools together with others, and where these reach it."""
+
+    host: str
+    management: Address | None = None
+    uplinks: tuple[Uplink, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What agents sign messages to each other with; ``age``: seconds, when the snapshot was made.
+
+    A key is accepted at once and signed with when every agent has had time to hear of it.
+    """
+
+    number: int
+    secret: str
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """All that is wanted of ``host`` at a generation; nothing that is absent is wanted.
 
     ``networks`` are those that the host maps, with or without pools, and ``claims`` the addresses
-    of all their pools: the host's guests may hold these, but not announce them.
+    of all their pools: the host's guests may hold these, but not announce them. ``peers`` are the
+    directors of pools that have several, this host among them; ``keys`` are theirs.
     """
 
     host: str
@@ -50,6 +77,19 @@ class Snapshot:
     pools: tuple[PoolView, ...] = ()
     networks: tuple[Network, ...] = ()
     claims: tuple[Claim, ...] = ()
+    peers: tuple[Peer, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+
+def aged(snapshot: Snapshot, seconds: float) -> Snapshot:
+    """The snapshot as it would be if it had been made so much later."""
+
+    def later(m: MemberView) -> MemberView:
+        return replace(m, removed_for=m.removed_for + seconds) if m.removing else m
+
+    views = (replace(v, members=tuple(map(later, v.members))) for v in snapshot.pools)
+    keys = tuple(replace(key, age=key.age + seconds) for key in snapshot.keys)
+    return replace(snapshot, pools=tuple(views), keys=keys)
 
 
 class RealizationState(StrEnum):
@@ -66,6 +106,7 @@ class Realization:
 
     ``draining`` names removed members that still have connections on this host. ``revision``
     orders the words of one agent, also those on the same generation; 0 says nothing of the order.
+    ``announcing``: the host answers for the pool's address.
     """
 
     pool_id: UUID
@@ -74,6 +115,7 @@ class Realization:
     reason: str = ""
     draining: tuple[UUID, ...] = ()
     revision: int = 0
+    announcing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 
-_RTMGRP_LINK = 1
+_RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 _AF_UNSPEC = 0
 
 
@@ -25,6 +25,7 @@ class Link:
     mac: Mac
     master: int = 0
     kind: str = ""
+    mtu: int = 1500
 
     @property
     def is_tap(self) -> bool:
@@ -48,12 +49,23 @@ def addresses(index: int) -> list[Address]:
         ]
 
 
+def link_with(address: Address) -> str:
+    """The name of the interface that has an address of this host; empty if none has."""
+    with IPRoute() as ipr:
+        for message in ipr.get_addr():
+            local = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+            if local == str(address):
+                return str(ipr.get_links(message["index"])[0].get_attr("IFLA_IFNAME"))
+    return ""
+
+
 class LinkMonitor:
     """Tells of every link that appears, changes or goes, in the order of the kernel's messages.
 
-    ``changed(link)`` and ``gone(index)`` run in the monitor's thread and must be quick: a
-    guest's tap carries its first frame about half a second after it appears. ``listed()`` follows
-    when every link that was there at the start has been told.
+    ``changed(link)``, ``gone(index)`` and ``readdressed(index)``, which follows a change of the
+    addresses on a link, run in the monitor's thread and must be quick: a guest's tap carries its
+    first frame about half a second after it appears. ``listed()`` follows when every link that
+    was there at the start has been told.
     """
 
     def __init__(
@@ -61,13 +73,15 @@ class LinkMonitor:
         changed: Callable[[Link], None],
         gone: Callable[[int], None],
         listed: Callable[[], None],
+        readdressed: Callable[[int], None] = lambda _index: None,
     ) -> None:
         self._changed, self._gone, self._listed = changed, gone, listed
+        self._readdressed = readdressed
 
     def run(self, stopping: threading.Event) -> None:
         """Listen until ``stopping``; starts with a message for each present link."""
         with IPRoute() as ipr:
-            ipr.bind(groups=_RTMGRP_LINK)
+            ipr.bind(groups=_RTMGRP_LINK | _RTMGRP_IPV4_IFADDR | _RTMGRP_IPV6_IFADDR)
             closer = threading.Thread(target=_close_when, args=(stopping, ipr), daemon=True)
             closer.start()
             with IPRoute() as dump:
@@ -86,6 +100,8 @@ class LinkMonitor:
 
     def _handle(self, message: Any) -> None:
         """Of family AF_UNSPEC only: a bridge sends its own DELLINK before the real one."""
+        if message.get("event") in ("RTM_NEWADDR", "RTM_DELADDR"):
+            self._readdressed(message["index"])
         if message.get("family") != _AF_UNSPEC:
             return
         if message.get("event") == "RTM_DELLINK":
@@ -110,4 +126,5 @@ def _link(message: Any) -> Link | None:
         mac=Mac(mac),
         master=message.get_attr("IFLA_MASTER") or 0,
         kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
+        mtu=message.get_attr("IFLA_MTU"),
     )

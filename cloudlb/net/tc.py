@@ -15,7 +15,8 @@ MARK = "cloudlb:"
 _PREFERENCE = 50  # lower runs first; leaves room on both sides for others
 _HANDLE = 1
 _ETH_P_ALL = 3
-_CLSACT_HANDLE = 0xFFFF0000
+_ABSENT = (errno.ENODEV, errno.ENOENT, errno.EINVAL)
+"""No such interface; no such filter or qdisc; a filter of a qdisc that is not there."""
 
 
 class Direction(IntEnum):
@@ -78,25 +79,26 @@ class Filters:
     def detach(self, index: int) -> None:
         """Remove our filters from an interface, and the qdisc when nobody else uses it.
 
-        An interface that is gone has taken both with it.
+        An interface that is gone, now or in the midst of this, has taken both with it.
         """
+        for direction in Direction:
+            if self.attached(index, direction):
+                self._remove(
+                    *("del-filter", "bpf", index),
+                    handle=_HANDLE,
+                    parent=direction,
+                    prio=_PREFERENCE,
+                    protocol=_ETH_P_ALL,
+                )
+        if not any(self._all(index, direction) for direction in Direction):
+            self._remove("del", "clsact", index)
+
+    def _remove(self, verb: str, kind: str, index: int, **which: int) -> None:
         try:
-            for direction in Direction:
-                if self.attached(index, direction):
-                    self._ipr.tc(
-                        "del-filter",
-                        "bpf",
-                        index,
-                        handle=_HANDLE,
-                        parent=direction,
-                        prio=_PREFERENCE,
-                        protocol=_ETH_P_ALL,
-                    )
-            if not any(self._all(index, direction) for direction in Direction):
-                self._ipr.tc("del", "clsact", index)
+            self._ipr.tc(verb, kind, index, **which)
         except NetlinkError as error:
-            if error.code not in (errno.ENODEV, errno.ENOENT, errno.EINVAL):
-                raise OSError(error.code, f"filters of interface {index}: {error}") from error
+            if error.code not in _ABSENT:
+                raise OSError(error.code, f"{kind} of interface {index}: {error}") from error
 
     def _all(self, index: int, direction: Direction) -> list[Any]:
         try:

@@ -14,13 +14,24 @@ import oslo_messaging
 from oslo_config import cfg
 
 from cloudlb.model import plain
-from cloudlb.model.errors import Unavailable
+from cloudlb.model.errors import (
+    CloudlbError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from cloudlb.model.snapshot import Report, Snapshot
 from cloudlb.rpc.context import ContextSerializer, RequestContext
 from cloudlb.rpc.transport import AGENT, CONDUCTOR, VERSION, target, transport
 
 _GRACE = 0.5
 _MOST_ASKING = 64
+_REFUSALS: dict[str, type[CloudlbError]] = {
+    kind.__name__: kind for kind in (InvalidRequest, Unsupported, Forbidden, NotFound, Conflict)
+}
 
 
 class Bounded:
@@ -105,7 +116,8 @@ class AgentClient:
     def ask(self, host: str, question: str, args: dict[str, Any], timeout: float) -> Any:
         """The agent's answer to a read-only question, within ``timeout`` seconds.
 
-        Raises `Unavailable` when none comes, also when the bus is down.
+        Raises the error by which the agent refuses the question, and `Unavailable` when no answer
+        comes, also when the bus is down.
         """
         silence = f"The agent of host {host} does not answer."
 
@@ -115,5 +127,10 @@ class AgentClient:
 
         try:
             return self._bounded.within(timeout + _GRACE, ask)
+        except oslo_messaging.RemoteError as error:
+            if error.exc_type in _REFUSALS:
+                refusal = _REFUSALS[error.exc_type]
+                raise refusal(error.value, f"host {host}: {error.value}") from error
+            raise Unavailable(silence, f"{error.exc_type}: {error.value}") from error
         except (oslo_messaging.MessagingException, OSError) as error:
             raise Unavailable(silence, repr(error)) from error

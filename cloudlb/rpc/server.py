@@ -11,6 +11,7 @@ import oslo_messaging
 from oslo_config import cfg
 
 from cloudlb.model import plain
+from cloudlb.model.errors import CloudlbError
 from cloudlb.model.snapshot import Report, Snapshot
 from cloudlb.rpc.context import ContextSerializer, RequestContext
 from cloudlb.rpc.transport import AGENT, CONDUCTOR, target, transport
@@ -45,9 +46,11 @@ class EndpointError(Exception):
 
 
 def _answers(method: Callable[P, R]) -> Callable[P, R]:
-    """Have every failure reach the caller as a failure of the other side.
+    """Have every failure reach the caller as a failure of the other side, or as a refusal.
 
-    oslo.messaging raises Python's own exceptions at the caller as if they had happened there.
+    A refusal is an error that is the caller's own (4xx): it arrives by its name and message, and
+    is logged by nobody here. oslo.messaging raises Python's own exceptions at the caller as if
+    they had happened there.
     """
 
     @functools.wraps(method)
@@ -55,6 +58,8 @@ def _answers(method: Callable[P, R]) -> Callable[P, R]:
         try:
             return method(*args, **kwargs)
         except Exception as error:
+            if isinstance(error, CloudlbError) and error.status < 500:
+                raise oslo_messaging.ExpectedException from error
             raise EndpointError(f"{type(error).__name__}: {error}") from error
 
     return answer

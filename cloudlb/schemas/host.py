@@ -37,8 +37,15 @@ _READ = record(
         "alive": described(SWITCH, "Its agent has spoken within host_down_time."),
         "last_seen": TIME_OR_NULL,
         "generation": described(COUNT, "Counts the changes of what is wanted of the host."),
-        "observed_generation": described(COUNT, "The last one that its agent has applied."),
+        "observed_generation": described(
+            COUNT,
+            "The last one of which the agent has applied everything: it has reported each part "
+            "of a pool realized, or failing and why.",
+        ),
         "uplinks": {"type": "array", "items": _UPLINK},
+        "management": described(
+            {**ADDRESS, "type": ["string", "null"]}, "Where other agents reach this one."
+        ),
     }
 )
 

@@ -48,6 +48,11 @@ SPEC: dict[str, Schema] = {
         "description": "Share of the clients; 0 takes no new connections. The scheduler "
         "round_robin knows no other weights than 0 and 1.",
     },
+    "backup": described(
+        SWITCH,
+        "Takes new connections only while no other member is alive.",
+        default=False,
+    ),
     "admin_state_up": {**SWITCH, "default": True},
 }
 
@@ -65,6 +70,7 @@ READ = record(
         "name": SPEC["name"],
         "port": SPEC["port"],
         "weight": SPEC["weight"],
+        "backup": SWITCH,
         "admin_state_up": SWITCH,
         "host": described({"type": ["string", "null"]}, "Where the server is, as last seen."),
         "mac": {"type": ["string", "null"], "format": "mac"},

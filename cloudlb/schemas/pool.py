@@ -2,7 +2,13 @@
 """Bodies of ``/v1/pools``."""
 
 from cloudlb.model.dataplane import Mode
-from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.pool import (
+    ConnectionCount,
+    Failover,
+    Protocol,
+    RotationOrder,
+    Scheduler,
+)
 from cloudlb.schemas import member
 from cloudlb.schemas.fields import (
     ADDRESS,
@@ -27,49 +33,64 @@ from cloudlb.schemas.fields import (
     record,
     wrapped,
 )
+from cloudlb.schemas.monitor import MONITOR
 
 ADMIN_STATES = ("up", "down")
 REALIZED_STATES = ("yes", "pending", "failing")
 HEALTH_STATES = ("online", "degraded", "offline", "unknown")
 HOST_STATES = ("realized", "pending", "failing")
 
-_SECONDS: Schema = {"type": "number", "minimum": 0.1, "maximum": 3600, "default": 1.0}
+MAX_DIRECTORS = 8
 
 SERVICE = body(
     {"protocol": {"type": "string", "enum": [p.value for p in Protocol]}, "port": PORT},
     required=("protocol", "port"),
 )
 
-MONITOR: Schema = {
+PERSISTENCE: Schema = {
     **body(
         {
-            "type": {"type": "string", "enum": [t.value for t in MonitorType]},
-            "interval": described(_SECONDS, "Seconds between two probes."),
-            "timeout": described(
-                _SECONDS, "Seconds within which a probe must be answered; at most the interval."
-            ),
-            "rise": {"type": "integer", "minimum": 1, "maximum": 100, "default": 2},
-            "fall": {
+            "timeout": {
                 "type": "integer",
                 "minimum": 1,
-                "maximum": 100,
-                "default": 3,
-                "description": "Misses in a row that take a member out, so within "
-                "interval × fall + timeout seconds.",
+                "maximum": 86400,
+                "description": "Seconds since the client's latest new connection.",
             },
-            "port": {
-                **PORT,
+            "prefix": {
                 "type": ["integer", "null"],
+                "minimum": 1,
+                "maximum": 128,
                 "default": None,
-                "description": "TCP port to probe, by default the first of the pool; none with "
-                "icmp.",
+                "description": "Clients with the same first bits of the address are one; "
+                "default: all bits.",
             },
         },
-        required=("type",),
+        required=("timeout",),
     ),
     "type": ["object", "null"],
     "default": None,
-    "description": "Probes of the members; null for none.",
+    "description": "New connections of a client go where its former ones went; null for not.",
+}
+
+_TIMEOUT: Schema = {
+    "type": ["integer", "null"],
+    "minimum": 1,
+    "maximum": 604800,
+    "default": None,
+}
+TIMEOUTS: Schema = {
+    **body(
+        {
+            "opening": described(_TIMEOUT, "TCP, until the client has acknowledged."),
+            "established": described(_TIMEOUT, "TCP."),
+            "closing": described(_TIMEOUT, "TCP, since a FIN or RST."),
+            "udp": described(_TIMEOUT, "Datagrams."),
+        },
+    ),
+    "type": ["object", "null"],
+    "default": None,
+    "description": "Seconds without a packet until a connection is forgotten, by its state; "
+    "what is null is as the hosts are configured (by default 60, 900, 120 and 300).",
 }
 
 SPEC: dict[str, Schema] = {
@@ -93,24 +114,59 @@ SPEC: dict[str, Schema] = {
     },
     "data_plane": described(
         {**LABEL, "minLength": 1, "default": Mode.DR.value},
-        "Name of a driver, see /v1/drivers. Fixed at creation.",
+        "Name of a driver, see /v1/drivers. When it changes, connections that there are keep "
+        "the mode in which they began.",
     ),
     "scheduler": {
         "type": "string",
         "enum": [s.value for s in Scheduler],
         "default": Scheduler.ROUND_ROBIN.value,
-        "description": "How members are chosen. With round_robin their weights are 0 or 1.",
+        "description": "How members are chosen. With round_robin and least_connections their "
+        "weights are 0 or 1.",
     },
+    "rotation_order": {
+        "type": "string",
+        "enum": [order.value for order in RotationOrder],
+        "default": RotationOrder.INTERLEAVED.value,
+        "description": "Turns of weighted_round_robin: with weights A4 B3 C2 interleaved gives "
+        "ABCABCABA, lvs AABABCABC, smooth ABCABACBA.",
+    },
+    "connection_count": {
+        "type": "string",
+        "enum": [count.value for count in ConnectionCount],
+        "default": ConnectionCount.ACTIVE.value,
+        "description": "What least_connections and weighted_least_connections compare: active "
+        "connections, or as lvs does 256 × active + inactive.",
+    },
+    "persistence": PERSISTENCE,
+    "timeouts": TIMEOUTS,
     "directors": {
         "type": "array",
         "items": {**LABEL, "minLength": 1},
-        "maxItems": 1,
+        "maxItems": MAX_DIRECTORS,
         "minItems": 1,
-        "description": "The host that receives the address's traffic. Default: the first one by "
-        "name that is able to and alive. A PATCH with null chooses so again; a PUT without it "
-        "keeps the present one, unless that is silent or unable and another host could.",
+        "uniqueItems": True,
+        "description": "The hosts that receive the address's traffic. All forward what reaches "
+        "them; one announces the address: the first of them that lives. Default: one, the first "
+        "by name that is able to and alive. A PATCH with null chooses so again; a PUT without it "
+        "keeps the present ones, unless all are silent or unable and another host could.",
+    },
+    "failover": {
+        "type": "string",
+        "enum": [way.value for way in Failover],
+        "default": Failover.PREEMPT.value,
+        "description": "Of several directors, one that comes back and stands before the one that "
+        "announces: preempt takes the address back, stay leaves it there.",
     },
     "monitor": MONITOR,
+    "panic_threshold": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 99,
+        "default": 0,
+        "description": "When more than this percentage of the weight of members is offline, "
+        "probes are not believed and all members take new connections; 0 for never.",
+    },
     "drain_timeout": {
         "type": "integer",
         "minimum": 0,
@@ -148,6 +204,12 @@ _READ_ONE: dict[str, Schema] = {
     "project_id": PROJECT_ID,
     **{name: value for name, value in SPEC.items() if name not in ("ip_version", "directors")},
     "directors": {"type": "array", "items": LABEL},
+    "virtual_router": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 255,
+        "description": "Number (VRID of RFC 9568) by which several directors elect; else 0.",
+    },
     "status": record(CONDITIONS),
     "removing": described(SWITCH, "Deleted; shown until no host has anything of it."),
     "generation": GENERATION,
@@ -168,8 +230,17 @@ _HOST_STATUS = record(
     {
         "host": LABEL,
         "alive": SWITCH,
-        "generation": described(COUNT, "What the host shall know."),
-        "observed_generation": described(COUNT, "What it said it knows."),
+        "announcing": described(
+            SWITCH, "This director answers ARP and neighbour solicitations for the address."
+        ),
+        "generation": described(
+            COUNT, "The host's generation since which the pool is wanted as it is now."
+        ),
+        "observed_generation": described(
+            COUNT,
+            "The host's generation that its newest word is about: of it the host has realized "
+            "the pool, or failed to for the reason. To have heard of it is not enough.",
+        ),
         "state": {"type": "string", "enum": list(HOST_STATES)},
         "reason": {"type": "string"},
         "since": TIME_OR_NULL,

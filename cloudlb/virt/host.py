@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connection to a host's libvirt: its domains and their events."""
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import libvirt
 
-from cloudlb.virt.xml import Domain, parse_domain
+from cloudlb.virt.xml import Domain, parse_bridge, parse_domain, with_bridges
 
 LOG = logging.getLogger(__name__)
 _RETRY = 2.0
@@ -48,11 +49,12 @@ class Libvirt:
         if connection is None:
             return None
         found: dict[Domain, bool] = {}
+        bridges = functools.cache(functools.partial(_bridge, connection))
         try:
             for domain in connection.listAllDomains():
                 described = _describe(domain)
                 if described:
-                    found[described[0]] = described[1]
+                    found[with_bridges(described[0], bridges)] = described[1]
         except libvirt.libvirtError as error:
             LOG.warning("libvirt=%s failed: %s", self._uri, error)
             return None
@@ -110,3 +112,15 @@ def _describe(domain: Any) -> tuple[Domain, bool] | None:
     except ValueError as error:
         LOG.warning("domain=%s left out: %s", domain.name(), error)
         return None
+
+
+def _bridge(connection: Any, network: str) -> str:
+    """The bridge of a network; empty when nobody can tell.
+
+    The network may be gone, and so may be the daemon for networks: domains are told all the same.
+    """
+    try:
+        return parse_bridge(connection.networkLookupByName(network).XMLDesc(0))
+    except libvirt.libvirtError as error:
+        LOG.debug("network=%s bridge=unknown: %s", network, error)
+        return ""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a libvirt domain's XML says of its owner and its interfaces; pure."""
+"""What libvirt's XML says of a domain's owner and interfaces, and of networks; pure."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from uuid import UUID
 from xml.etree import ElementTree
 
@@ -18,11 +19,15 @@ _FOREIGN = ("http://ovirt.org/vm/", "http://kubevirt.io")
 
 @dataclass(frozen=True, slots=True)
 class DomainInterface:
-    """A NIC: its tap on the host (empty while the domain is off) and the bridge it goes to."""
+    """A NIC: its tap on the host (empty while the domain is off) and the bridge it goes to.
+
+    ``network`` is the libvirt network that it names instead of a bridge, else empty.
+    """
 
     mac: Mac
     tap: str
     bridge: str
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,32 @@ def parse_domain(text: str) -> Domain:
         )
     except (ElementTree.ParseError, TypeError) as error:
         raise ValueError(f"not a domain: {error}") from error
+
+
+def parse_bridge(text: str) -> str:
+    """The bridge of a libvirt network by its XML, empty for one that has none (macvtap, SR-IOV).
+
+    ValueError when it is not a network that libvirt writes.
+    """
+    try:
+        bridge = ElementTree.fromstring(text).find("bridge")  # noqa: S314  (libvirt's own words)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not a network: {error}") from error
+    return bridge.get("name", "") if bridge is not None else ""
+
+
+def with_bridges(domain: Domain, bridge_of: Callable[[str], str]) -> Domain:
+    """The domain with the bridges of the libvirt networks that its NICs name.
+
+    A running domain has them in its XML; one that is off has only the network's name.
+    """
+    return replace(
+        domain,
+        interfaces=tuple(
+            replace(nic, bridge=bridge_of(nic.network)) if nic.network and not nic.bridge else nic
+            for nic in domain.interfaces
+        ),
+    )
 
 
 def _owner(metadata: ElementTree.Element | None) -> tuple[Owner, str]:
@@ -81,6 +112,7 @@ def _interfaces(root: ElementTree.Element) -> list[DomainInterface]:
                 mac=Mac(mac.get("address", "")),
                 tap=target.get("dev", "") if target is not None else "",
                 bridge=source.get("bridge", "") if source is not None else "",
+                network=source.get("network", "") if source is not None else "",
             )
         )
     return found

@@ -2,9 +2,11 @@
 """``cloudlb.wsgi.api:application``, for any WSGI server.
 
 Reads no ``sys.argv``; OS_CLOUDLB_CONFIG_FILES names the configuration files. The application is
-made by the first request, so that a server may fork its workers before there are connections.
+made by the first request, so that a server may fork its workers before there are connections. As
+long as it cannot be made, each request tries again.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,13 +16,15 @@ from oslo_config import cfg
 from cloudlb import conf as configuration
 from cloudlb import service
 from cloudlb.api.app import create_app
+from cloudlb.api.forwarded import App
 from cloudlb.db import session
+from cloudlb.model.errors import CloudlbError
 from cloudlb.rpc.client import AgentClient
 from cloudlb.rpc.doorbell import doorbell
 
+LOG = logging.getLogger(__name__)
 ASK_TIMEOUT = 2.0
-
-App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+_FAILED = [("Content-Type", "text/plain"), ("Retry-After", "1")]
 
 
 def make(conf: cfg.ConfigOpts) -> App:
@@ -49,7 +53,12 @@ class _Lazy:
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
     ) -> Iterable[bytes]:
-        app = self._app or self._make()
+        try:
+            app = self._app or self._make()
+        except CloudlbError as error:
+            LOG.error("service=cloudlb-api state=failed cause=%s", error.message)
+            start_response("503 Service Unavailable", _FAILED)
+            return [b"The service cannot start; its log says why.\n"]
         return app(environ, start_response)
 
     def _make(self) -> App:

@@ -12,7 +12,7 @@ from cloudlb.model.dataplane import MemberCounters
 from cloudlb.model.host import Host, Server
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Member, Monitor, Pool
-from cloudlb.schemas import driver, host, member, network, pool
+from cloudlb.schemas import driver, host, member, monitor, network, pool
 
 TIMES = {"created_at", "updated_at"}
 
@@ -89,12 +89,12 @@ def test_a_server_is_stored_as_the_model_has_it() -> None:
 
 def test_counters_monitors_and_capabilities_agree() -> None:
     assert set(pool.COUNTERS) | {"member_id"} == _names(MemberCounters)
-    assert set(pool.MONITOR["properties"]) == _names(Monitor)
+    assert set(monitor.MONITOR["properties"]) == _names(Monitor)
     items = driver.LIST["properties"]["drivers"]["items"]
     assert set(items["properties"]) == _names(Capabilities) | {"name"}
 
 
 def test_monitor_defaults_are_the_same_in_model_and_schema() -> None:
     defaults = {f.name: f.default for f in fields(Monitor) if f.name != "type"}
-    properties = pool.MONITOR["properties"]
+    properties = monitor.MONITOR["properties"]
     assert {n: s["default"] for n, s in properties.items() if "default" in s} == defaults

@@ -24,20 +24,27 @@ from cloudlb.model.host import Interface, Inventory, Owner, Role, Server, Uplink
 from cloudlb.model.network import Network
 from cloudlb.model.plain import decode, encode
 from cloudlb.model.pool import (
+    ConnectionCount,
+    Failover,
     Health,
     Member,
     Monitor,
     MonitorType,
+    Persistence,
     Placement,
     Pool,
     Port,
     Protocol,
+    RotationOrder,
     Scheduler,
+    Timeouts,
 )
 from cloudlb.model.snapshot import (
     Claim,
     HealthReport,
+    Key,
     MemberView,
+    Peer,
     PoolView,
     Realization,
     RealizationState,
@@ -76,7 +83,10 @@ WEB = Pool(
     data_plane="dr",
     scheduler=Scheduler.ROUND_ROBIN,
     directors=("d1", "d2"),
+    failover=Failover.STAY,
+    virtual_router=9,
     monitor=Monitor(MonitorType.TCP, interval=2.0, timeout=1.5, rise=3, fall=4, port=8080),
+    panic_threshold=50,
     drain_timeout=60,
     admin_state_up=False,
     description="the shop",
@@ -94,6 +104,33 @@ MAIL = Pool(
     directors=("d1",),
     monitor=Monitor(MonitorType.ICMP),
 )
+MONITORS = (
+    Monitor(MonitorType.UDP, port=53, payload="00ff", accept_silence=True),
+    Monitor(
+        MonitorType.HTTP,
+        method="HEAD",
+        path="/up",
+        expected_codes="200-204",
+        host="www.example.org",
+        http_version="1.0",
+    ),
+    Monitor(MonitorType.HTTPS, ca="-----BEGIN CERTIFICATE-----", sni="www.example.org"),
+)
+OTHERS = tuple(
+    dataclasses.replace(
+        MAIL,
+        id=_id(40 + number),
+        name=scheduler.value,
+        address=MAIL.address + 1 + number,
+        scheduler=scheduler,
+        rotation_order=tuple(RotationOrder)[number % len(RotationOrder)],
+        connection_count=tuple(ConnectionCount)[number % len(ConnectionCount)],
+        persistence=Persistence(600 + number, 64) if number % 2 else None,
+        monitor=MONITORS[number % len(MONITORS)],
+        timeouts=Timeouts(established=3600 + number) if number % 3 else None,
+    )
+    for number, scheduler in enumerate(Scheduler)
+)
 MEMBERS = (
     MemberView(
         Member(_id(11), "p1", WEB.id, _id(21), "web1", weight=5, generation=3),
@@ -103,22 +140,40 @@ MEMBERS = (
         Member(_id(12), "p1", WEB.id, _id(22), admin_state_up=False),
         Placement("c2", _mac(2), running=False),
         removing=True,
+        removed_for=12.5,
     ),
-    MemberView(Member(_id(13), "p1", WEB.id, _id(23), port=8080), None),
+    MemberView(Member(_id(13), "p1", WEB.id, _id(23), port=8080, backup=True), None),
 )
+UPLINKS = (Uplink("lan", "br0", _mac(0xFF), (ip_address("192.0.2.1"),)),)
 SAMPLES: dict[str, Any] = {
     "snapshot": Snapshot(
         "d1",
         42,
-        (PoolView(WEB, LAN, MEMBERS), PoolView(MAIL, LAN, removing=True)),
+        (
+            PoolView(WEB, LAN, MEMBERS),
+            PoolView(MAIL, LAN, removing=True),
+            *(PoolView(pool, LAN) for pool in OTHERS),
+        ),
         (LAN,),
         (Claim(7, WEB.address), Claim(7, MAIL.address)),
+        (
+            Peer("d1", ip_address("198.51.100.1"), UPLINKS),
+            Peer("d2"),
+        ),
+        (Key(3, "ab" * 32, 400.5), Key(4, "cd" * 32)),
     ),
     "snapshot-empty": Snapshot("c9", 1),
     "report": Report(
         42,
         (
-            Realization(WEB.id, 42, RealizationState.REALIZED, draining=(_id(12),), revision=9),
+            Realization(
+                WEB.id,
+                42,
+                RealizationState.REALIZED,
+                draining=(_id(12),),
+                revision=9,
+                announcing=True,
+            ),
             Realization(MAIL.id, 42, RealizationState.GONE),
             Realization(_id(4), 41, RealizationState.FAILING, "The kernel has no room."),
         ),
@@ -126,7 +181,8 @@ SAMPLES: dict[str, Any] = {
             revision=1_800_000_000_000_000,
             roles=(Role.DIRECTOR, Role.COMPUTE),
             engine="ebpf",
-            uplinks=(Uplink("lan", "br0", _mac(0xFF), (ip_address("192.0.2.1"),)),),
+            uplinks=UPLINKS,
+            management=ip_address("198.51.100.1"),
             servers=(
                 Server(
                     _id(21),
@@ -168,6 +224,13 @@ def test_messages_are_encoded_as_the_samples(name: str) -> None:
 @each
 def test_samples_are_decoded_to_the_messages(name: str) -> None:
     assert decode(type(SAMPLES[name]), json.loads(_kept(name))) == SAMPLES[name]
+
+
+def test_a_removal_without_its_age_was_just_now() -> None:
+    data = json.loads(_kept("snapshot"))
+    for member in data["pools"][0]["members"]:
+        del member["removed_for"]
+    assert [m.removed_for for m in decode(Snapshot, data).pools[0].members] == [0.0, 0.0, 0.0]
 
 
 def test_there_is_a_message_for_every_sample() -> None:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole API on SQLite, every response compared with its schema, the real conductor behind."""
+"""The whole API on SQLite, every response compared with its schema, the real conductor behind.
+
+Tests that name one run on a database server instead.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +16,9 @@ from cloudlb import conf as configuration
 from cloudlb.api.app import create_app
 from cloudlb.conductor.conductor import Conductor
 from cloudlb.db import schema, session
+from cloudlb.db.models import Base
 from tests.functional.control import NETWORK, Clock, Control, nic, server
+from tests.functional.servers import SQLITE, MariaDb, PostgreSql, Server, running
 
 
 @pytest.fixture(scope="session")
@@ -26,12 +31,57 @@ def synced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB of this run's own."""
+    with running(MariaDb) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL of this run's own."""
+    with running(PostgreSql) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_tables(mariadb: Server) -> str:
+    """The URL of a database with all tables."""
+    return _with_tables(mariadb.create("cloudlb"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_tables(postgresql: Server) -> str:
+    """The URL of a database with all tables."""
+    return _with_tables(postgresql.create("cloudlb"))
+
+
+def _with_tables(url: str) -> str:
+    sessions = session.connect(url)
+    schema.sync(sessions)
+    sessions.close()
+    return url
+
+
+def _emptied(url: str) -> str:
+    sessions = session.connect(url)
+    with sessions.engine.begin() as connection:
+        for table in reversed(Base.metadata.sorted_tables):
+            connection.execute(table.delete())
+    sessions.close()
+    return url
+
+
 @pytest.fixture
-def database(synced: Path, tmp_path: Path) -> str:
-    """The URL of a fresh database."""
-    path = tmp_path / "cloudlb.sqlite"
-    shutil.copy(synced, path)
-    return f"sqlite:///{path}"
+def database(request: pytest.FixtureRequest, synced: Path, tmp_path: Path) -> str:
+    """The URL of a database without rows: a file of SQLite, unless the test names a server."""
+    name = getattr(request, "param", SQLITE)
+    if name == SQLITE:
+        path = tmp_path / "cloudlb.sqlite"
+        shutil.copy(synced, path)
+        return f"sqlite:///{path}"
+    return _emptied(request.getfixturevalue(f"{name}_tables"))
 
 
 @pytest.fixture(scope="session")

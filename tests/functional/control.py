@@ -64,10 +64,12 @@ class Agent:
     roles: tuple[Role, ...]
     address: str
     servers: dict[str, Server] = field(default_factory=dict)
+    management: str = ""
     generation: int = 0
     revision: int = 0
     snapshot: Snapshot | None = None
     counters: dict[str, Any] | None = None
+    answers: dict[str, Any] = field(default_factory=dict)
 
     def found(self, *servers: Server) -> None:
         """An inventory with these servers added."""
@@ -83,7 +85,12 @@ class Agent:
         self.revision += 1
         uplink = Uplink(NETWORK, "eth0", Mac("52:54:00:ff:00:01"), (ip_address(self.address),))
         inventory = Inventory(
-            self.revision, self.roles, "memory", (uplink,), tuple(self.servers.values())
+            self.revision,
+            self.roles,
+            "memory",
+            (uplink,),
+            tuple(self.servers.values()),
+            ip_address(self.management) if self.management else None,
         )
         self.report(inventory=inventory)
 
@@ -118,20 +125,23 @@ class Control:
     """The API as its users see it, and the conductor as agents do."""
 
     def __init__(self, app: Any, conductor: Conductor, clock: Clock, rung: list[Any]) -> None:
-        self._client = TestClient(app)
+        # a function, since falcon looks at the signature, which WebOb's middleware hides
+        self._client = TestClient(lambda env, start: app(env, start))  # noqa: PLW0108
         self.conductor = conductor
         self.clock = clock
         self.rung = rung
         self.agents: dict[str, Agent] = {}
 
-    def call(self, method: str, path: str, body: Any = None, **headers: str) -> Result:
-        """A request from loopback; ``headers`` with underscores for dashes."""
+    def call(
+        self, method: str, path: str, body: Any = None, peer: str = "127.0.0.1", **headers: str
+    ) -> Result:
+        """A request, by default from loopback; ``headers`` with underscores for dashes."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             named.setdefault("Content-Type", "application/json")
         text = body if isinstance(body, str | bytes) or body is None else json.dumps(body)
         return self._client.simulate_request(
-            method, path, body=text, headers=named, remote_addr="127.0.0.1"
+            method, path, body=text, headers=named, remote_addr=peer
         )
 
     def get(self, path: str, **headers: str) -> Result:
@@ -155,9 +165,11 @@ class Control:
         made.tell_inventory()
         return made
 
-    def ask(self, host: str, _question: str, _args: dict[str, Any]) -> Any:
-        """What the API asks agents: counters, where a test has given any."""
+    def ask(self, host: str, question: str, args: dict[str, Any]) -> Any:
+        """What the API asks agents: what a test has given."""
         agent = self.agents[host]
+        if question in agent.answers:
+            return agent.answers[question](args)
         if agent.counters is None:
             raise Unavailable(f"{host} does not answer.")
         return agent.counters

@@ -33,6 +33,8 @@ def _write(directory: Path, **api: Any) -> Path:
 host = here
 [api]
 {options}
+[oslo_middleware]
+enable_proxy_headers_parsing = true
 [database]
 connection = sqlite:///{directory}/cloudlb.sqlite
 [agent]
@@ -161,6 +163,12 @@ def test_counters_come_from_the_agent(service: AllInOne, pool: Any) -> None:
     assert (stats["members"], stats["missing"]) == ([], [])
 
 
+def test_the_headers_of_a_proxy_reach_the_api(service: AllInOne) -> None:
+    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "lb.example.org"}
+    version = requests.get(service.url("/v1"), headers=headers, timeout=40).json()["version"]
+    assert version["links"] == [{"rel": "self", "href": "https://lb.example.org/v1/"}]
+
+
 def test_the_snapshot_is_kept_on_disk(service: AllInOne, pool: Any) -> None:
     file = service.directory / "state" / "snapshot.json"
 
@@ -196,9 +204,9 @@ def test_serving_on_another_address_than_loopback_is_refused(tmp_path: Path, hos
     config = _write(tmp_path, bind_host=host, bind_port=_free_port())
     process = _start(config, subprocess.DEVNULL, subprocess.PIPE)
     _, errors = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 2
+    assert process.returncode == 1
     assert errors == (
-        f"[api] bind_host is {host}: without authentication the API may only be served "
-        "on loopback; set it to 127.0.0.1 or ::1.\n"
+        f"cloudlb-allinone: [api] bind_host is {host}: without authentication the API may only "
+        "be served on loopback; set it to 127.0.0.1 or ::1.\n"
     )
     assert not (tmp_path / "cloudlb.sqlite").exists()

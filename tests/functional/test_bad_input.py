@@ -19,11 +19,13 @@ SEED = 20261120
 BODIES = count(200, 10000)
 REFUSED = 0.5
 """The share of generated bodies that every route refuses at least."""
+WEB_SETTINGS = ("method", "path", "expected_codes", "host")
 CONTRADICTIONS = {
     ("pool.scheduler", "pool.members[].weight"),
     ("pool.monitor.interval", "pool.monitor.timeout"),
     ("pool.monitor.type", "pool.monitor.port"),
     ("pool.ports", "pool.monitor.port"),
+    *(("pool.monitor.type", f"pool.monitor.{name}") for name in WEB_SETTINGS),
     ("pool.members[].address", "pool.members[].server"),
     ("members[].address", "members[].server"),
     ("network.prefixes", "network.vip_range[]"),
@@ -126,7 +128,15 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
     spec = {
         "name": "fuzzed",
         "ports": [{"protocol": "tcp", "port": 80}, {"protocol": "udp", "port": 53}],
-        "monitor": {"type": "tcp", "interval": 1, "port": 80},
+        "monitor": {
+            "type": "http",
+            "interval": 1,
+            "port": 80,
+            "method": "HEAD",
+            "path": "/up",
+            "expected_codes": "200,204-206",
+            "host": "shop.example",
+        },
         "scheduler": "source_hash",
         "directors": ["d1"],
     }

@@ -114,7 +114,9 @@ def test_a_host_that_is_no_director_is_refused(cloud: Control) -> None:
 
 
 def test_a_driver_that_does_not_exist_is_refused_naming_those_that_do(cloud: Control) -> None:
-    assert "known: dr" in _refused(cloud, 400, "pool.data_plane", data_plane="nat")
+    assert "known: anycast_mac, dr, nat, tun" in _refused(
+        cloud, 400, "pool.data_plane", data_plane="nix"
+    )
 
 
 def test_an_unknown_server_is_refused_naming_some_that_are_known(cloud: Control) -> None:

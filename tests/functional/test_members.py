@@ -39,6 +39,15 @@ def test_a_member_is_added_by_name_by_uuid_or_by_address(cloud: Control) -> None
     assert cloud.get(f"/v1/pools/{pool['id']}").json["pool"]["generation"] == 4
 
 
+def test_a_member_may_have_a_port_of_its_own_where_the_data_plane_translates(
+    cloud: Control,
+) -> None:
+    pool = cloud.pool(data_plane="nat", members=[{"server": "web1", "port": 8080}])
+    assert pool["members"][0]["port"] == 8080
+    path = f"/v1/pools/{pool['id']}/members/{pool['members'][0]['id']}"
+    assert cloud.patch(path, {"member": {"port": None}}).json["member"]["port"] is None
+
+
 def test_a_server_is_a_member_only_once(cloud: Control, pool: dict[str, Any]) -> None:
     path = f"/v1/pools/{pool['id']}/members"
     for reference in ("web1", str(server_id("web1"))):
@@ -81,7 +90,10 @@ def test_a_weight_that_the_scheduler_would_not_follow_is_refused_with_the_remedy
     ):
         assert answer.status_code == 400, answer.text
         assert answer.json["errors"][0]["field"] == f"{field}.weight"
-        assert "Give it weight 1, or the pool the scheduler source_hash" in answer.json["detail"]
+        assert (
+            "Give it weight 1, or the pool one of the schedulers that share by"
+            in answer.json["detail"]
+        )
 
 
 @pytest.mark.requirement("L24")
@@ -213,9 +225,22 @@ def test_an_old_inventory_says_nothing(cloud: Control, pool: dict[str, Any]) -> 
 
 
 def test_an_inventory_without_a_move_rings_nobody(cloud: Control, pool: dict[str, Any]) -> None:
-    cloud.agents["c1"].found(server("web1", nic(1, NETWORK, "192.0.2.11", "192.0.2.77")))
+    addresses = ("192.0.2.11", "192.0.2.77", "2001:db8::11")
+    cloud.agents["c1"].found(server("web1", nic(1, NETWORK, *addresses)))
     assert cloud.rung == []
     assert "192.0.2.77" in _members(cloud, pool)["web1"]["addresses"]
+
+
+def test_a_members_own_address_is_told_to_its_hosts(cloud: Control, pool: dict[str, Any]) -> None:
+    cloud.agents["c1"].found(server("web1", nic(1, NETWORK)))
+    assert set(cloud.rung.pop()) == {"c1", "c2", "d1"}
+    cloud.agents["c1"].found(server("web1", nic(1, NETWORK, "fe80::1", "203.0.113.1")))
+    assert cloud.rung == []
+    cloud.agents["c1"].found(server("web1", nic(1, NETWORK, "203.0.113.1", "192.0.2.11")))
+    assert set(cloud.rung.pop()) == {"c1", "c2", "d1"}
+    placement = cloud.agents["d1"].pull().pools[0].members[0].placement
+    assert placement
+    assert "192.0.2.11" in map(str, placement.addresses)
 
 
 def test_a_word_on_a_pool_that_was_not_wanted_is_ignored(

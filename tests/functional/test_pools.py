@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from cloudlb.model.errors import InvalidRequest
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import RealizationState
+from tests.certificates import Authority
 from tests.functional.control import Control
 
 
@@ -69,6 +71,21 @@ def test_a_patch_changes_only_what_it_names(cloud: Control) -> None:
     ("monitor", "field"),
     [
         ({"type": "icmp", "port": 80}, "port"),
+        ({"type": "tcp", "payload": "00"}, "payload"),
+        ({"type": "icmp", "accept_silence": False}, "accept_silence"),
+        ({"type": "udp"}, "port"),
+        ({"type": "udp", "port": 53, "payload": "abc"}, "payload"),
+        ({"type": "tcp", "path": "/"}, "path"),
+        ({"type": "http", "ca": "x"}, "ca"),
+        ({"type": "https", "ca": "x"}, "ca"),
+        ({"type": "https", "ca": ""}, "ca"),
+        ({"type": "http", "path": "up"}, "path"),
+        ({"type": "http", "path": "/ x"}, "path"),
+        ({"type": "http", "host": "a b"}, "host"),
+        ({"type": "https", "sni": "a..b"}, "sni"),
+        ({"type": "http", "expected_codes": "20"}, "expected_codes"),
+        ({"type": "http", "expected_codes": "204-200"}, "expected_codes"),
+        ({"type": "http", "method": "DELETE"}, "method"),
         ({"type": "tcp", "interval": 1, "timeout": 1.5}, "timeout"),
         ({"type": "icmp", "interval": 0.5}, "timeout"),
     ],
@@ -80,6 +97,21 @@ def test_a_monitor_that_contradicts_itself_is_refused(
     answer = cloud.patch(path, {"pool": {"monitor": monitor}})
     assert answer.status_code == 400
     assert answer.json["errors"][0]["field"] == f"pool.monitor.{field}"
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [
+        {"type": "http", "expected_codes": "200,301-304,404", "method": "HEAD"},
+        {"type": "http", "host": "shop.example:8080", "http_version": "1.0", "path": "/a?b=c,d"},
+        {"type": "https", "ca": Authority().pem, "sni": "shop.example", "host": "[2001:db8::1]"},
+        {"type": "udp", "port": 53, "payload": "00fF", "accept_silence": True},
+    ],
+    ids="-".join,
+)
+def test_a_monitor_is_shown_as_it_was_written(cloud: Control, monitor: dict[str, Any]) -> None:
+    path = f"/v1/pools/{cloud.pool(monitor=monitor)['id']}"
+    assert cloud.get(path).json["pool"]["monitor"].items() >= monitor.items()
 
 
 def test_a_put_resets_what_it_does_not_name_but_keeps_what_was_chosen(cloud: Control) -> None:
@@ -169,7 +201,6 @@ def test_a_write_that_changes_nothing_raises_no_generation(cloud: Control) -> No
     [
         ("address", "192.0.2.133"),
         ("network_id", "6b4ad17e-7a68-4b5b-b2ab-a1ae1f2a5e5a"),
-        ("data_plane", "nat"),
         ("ip_version", 6),
     ],
 )
@@ -180,6 +211,29 @@ def test_what_is_fixed_at_creation_is_refused_by_name(
     answer = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {field: value}})
     assert answer.status_code == 400
     assert answer.json["errors"][0]["field"] == f"pool.{field}"
+
+
+@pytest.mark.requirement("L2")
+def test_the_data_plane_of_a_pool_can_be_changed(cloud: Control) -> None:
+    path = f"/v1/pools/{cloud.pool()['id']}"
+    changed = cloud.patch(path, {"pool": {"data_plane": "tun"}})
+    assert changed.status_code == 202
+    assert (changed.json["pool"]["data_plane"], changed.json["pool"]["generation"]) == ("tun", 2)
+    assert cloud.get(path).json["pool"]["data_plane"] == "tun"
+
+
+def test_a_data_plane_that_nobody_has_is_refused(cloud: Control) -> None:
+    path = f"/v1/pools/{cloud.pool()['id']}"
+    answer = cloud.patch(path, {"pool": {"data_plane": "pigeons"}})
+    assert (answer.status_code, answer.json["errors"][0]["field"]) == (400, "pool.data_plane")
+
+
+def test_a_data_plane_that_cannot_do_what_a_member_needs_is_refused(cloud: Control) -> None:
+    members = [{"server": "web1", "port": 8080}]
+    path = f"/v1/pools/{cloud.pool(data_plane='nat', members=members)['id']}"
+    answer = cloud.patch(path, {"pool": {"data_plane": "dr"}})
+    assert answer.status_code == 400
+    assert "dr cannot do port translation" in answer.json["detail"]
 
 
 def test_a_stale_generation_is_refused(cloud: Control) -> None:
@@ -229,6 +283,35 @@ def test_health_is_what_the_directors_probes_say(cloud: Control) -> None:
     assert health() == "degraded", "only directors are believed"
     cloud.agents["d1"].probed((one, Health.OFFLINE))
     assert health() == "offline"
+
+
+def test_panic_is_told_with_its_threshold(cloud: Control) -> None:
+    members = [{"server": "web1"}, {"server": "web3"}]
+    pool = cloud.pool(monitor={"type": "icmp"}, members=members, panic_threshold=50)
+    one, two = (m["id"] for m in pool["members"])
+    path = f"/v1/pools/{pool['id']}"
+    cloud.agents["d1"].probed((one, Health.ONLINE), (two, Health.OFFLINE))
+    assert "believed" not in cloud.get(path).json["pool"]["status"]["health"]["reason"]
+    cloud.agents["d1"].probed((one, Health.OFFLINE))
+    for condition in (
+        cloud.get(path).json["pool"]["status"]["health"],
+        cloud.get(f"{path}/status").json["status"]["health"],
+        cloud.get("/v1/pools").json["pools"][0]["status"]["health"],
+    ):
+        assert condition["state"] == "offline"
+        assert "more than 50 % of the members" in condition["reason"]
+        assert "web1 is offline" in condition["reason"]
+
+
+def test_backup_members_at_work_are_told(cloud: Control) -> None:
+    members = [{"server": "web1"}, {"server": "web3", "backup": True}]
+    pool = cloud.pool(monitor={"type": "icmp"}, members=members)
+    assert [m["backup"] for m in pool["members"]] == [False, True]
+    one, two = (m["id"] for m in pool["members"])
+    cloud.agents["d1"].probed((one, Health.OFFLINE), (two, Health.ONLINE))
+    health = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]["status"]["health"]
+    assert health["state"] == "degraded"
+    assert "backup members take new connections" in health["reason"]
 
 
 def test_without_a_monitor_there_is_no_health(cloud: Control) -> None:
@@ -324,6 +407,18 @@ def test_counters_are_put_together_from_directors_and_members_hosts(cloud: Contr
     assert stats["missing"] == ["c2"]
 
 
+def test_what_an_agent_refuses_is_the_callers_error_with_the_agents_reason(cloud: Control) -> None:
+    pool = cloud.pool()
+
+    def refuse(*_question: object) -> Any:
+        raise InvalidRequest("The question needs pool_id, the UUID of a pool.")
+
+    cloud.ask = refuse  # type: ignore[method-assign]
+    answer = cloud.get(f"/v1/pools/{pool['id']}/stats")
+    assert (answer.status_code, answer.json["code"]) == (400, "invalid")
+    assert answer.json["detail"] == "The question needs pool_id, the UUID of a pool."
+
+
 def test_pools_of_other_projects_do_not_exist_for_members(cloud: Control) -> None:
     pool = cloud.pool()
     as_other = {"X_Project_Id": "theirs", "X_Roles": "member"}
@@ -380,3 +475,31 @@ def test_the_pools_of_another_project_are_listed_for_administrators_only(cloud: 
     assert "for administrators" in refused.json["detail"]
     assert cloud.get("/v1/pools?project_id=theirs", **as_other).json["pools"] == []
     assert len(cloud.get("/v1/pools?project_id=default", X_Project_Id="theirs").json["pools"]) == 1
+
+
+@pytest.mark.requirement("L10")
+def test_persistence_counts_whole_addresses_by_default(cloud: Control) -> None:
+    pool = cloud.pool(persistence={"timeout": 60})
+    assert pool["persistence"] == {"timeout": 60, "prefix": 32}
+
+
+@pytest.mark.requirement("L11")
+def test_a_timeout_is_a_positive_number_of_seconds(cloud: Control) -> None:
+    pool = cloud.pool(timeouts={"closing": 30})
+    path = f"/v1/pools/{pool['id']}"
+    answer = cloud.patch(path, {"pool": {"timeouts": {"closing": 0}}})
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["field"] == "pool.timeouts.closing"
+    answer = cloud.patch(path, {"pool": {"timeouts": {"closing": None}}})
+    assert answer.json["pool"]["timeouts"] is None
+
+
+@pytest.mark.requirement("L10")
+def test_a_prefix_longer_than_an_address_is_refused(cloud: Control) -> None:
+    pool = cloud.pool(persistence={"timeout": 60, "prefix": 24})
+    answer = cloud.patch(
+        f"/v1/pools/{pool['id']}", {"pool": {"persistence": {"timeout": 60, "prefix": 33}}}
+    )
+    assert answer.status_code == 400
+    assert answer.json["errors"][0]["field"] == "pool.persistence.prefix"
+    assert "at most 32" in answer.json["detail"]

@@ -148,4 +148,5 @@ def test_the_health_check_asks_the_database(control: Control) -> None:
 def test_drivers_tell_what_they_can(control: Control) -> None:
     drivers = {d["name"]: d for d in control.get("/v1/drivers").json["drivers"]}
     assert drivers["dr"]["port_translation"] is False
+    assert drivers["nat"]["port_translation"] is True
     assert drivers["dr"]["address_families"] == [4, 6]

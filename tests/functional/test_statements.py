@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.functional.control import NETWORK, Control, nic, server
+from tests.functional.servers import on_all
 
 
 class Count:
@@ -35,8 +36,12 @@ def count(control: Control) -> Iterator[Count]:
     event.remove(engine, "before_cursor_execute", note)
 
 
+@on_all
 @pytest.mark.parametrize("members", [1, 100])
-def test_statements_do_not_grow_with_members(cloud: Control, count: Count, members: int) -> None:
+def test_statements_do_not_grow_with_members(
+    cloud: Control, count: Count, members: int, database: str
+) -> None:
+    lock = 1 if database.startswith("mysql") else 0  # it cannot lock one table of a join
     servers = [server(f"many{n}", nic(100 + n, NETWORK)) for n in range(members)]
     cloud.agents["c1"].found(*servers)
     specs = [{"server": one.name} for one in servers]
@@ -51,9 +56,9 @@ def test_statements_do_not_grow_with_members(cloud: Control, count: Count, membe
     assert count.take() <= 2
     body = {"members": [{**spec, "weight": 0} for spec in specs]}
     assert cloud.put(f"/v1/pools/{pool['id']}/members", body).status_code == 202
-    assert count.take() <= 8
+    assert count.take() <= 8 + lock
     assert cloud.put(f"/v1/pools/{pool['id']}/members", {"members": []}).status_code == 202
-    assert count.take() <= 8
+    assert count.take() <= 8 + lock
 
 
 def test_a_heartbeat_takes_two_statements(cloud: Control, count: Count) -> None:

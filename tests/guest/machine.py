@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,13 +35,40 @@ MODULES = (
     "net/802/stp",
     "net/bridge/bridge",
     "drivers/net/veth",
+    "drivers/net/tun",
     "net/sched/sch_ingress",
     "net/sched/cls_bpf",
+    "lib/libcrc32c",
+    "net/ipv4/netfilter/nf_defrag_ipv4",
+    "net/ipv6/netfilter/nf_defrag_ipv6",
+    "net/netfilter/nf_conntrack",
+    "net/netfilter/ipvs/ip_vs",
+    "net/netfilter/ipvs/ip_vs_rr",
+    "net/netfilter/ipvs/ip_vs_wrr",
+    "net/netfilter/ipvs/ip_vs_lc",
+    "net/netfilter/ipvs/ip_vs_wlc",
 )
 """In the order in which they are loaded."""
 _HERE = Path(__file__).parent
-_PROCESSOR = {Accelerator.KVM: ["kvm", "host"], Accelerator.TCG: ["tcg,thread=multi", "max"]}
 _MORTAL = ["setpriv", "--pdeathsig", "KILL"]  # ends with the tests, even with a killed run
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What a guest runs on, in QEMU's words."""
+
+    accelerator: str
+    model: str
+    count: int = 2
+    options: tuple[str, ...] = ()
+
+
+FASTEST = {
+    Accelerator.KVM: Processor("kvm", "host"),
+    Accelerator.TCG: Processor("tcg,thread=multi", "max"),
+}
+COUNTING = Processor("tcg,thread=single", "max", 1, ("-icount", "shift=0"))
+"""A nanosecond of the guest's time is one instruction, whatever else this machine does."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +129,20 @@ class Machine:
 
 @contextlib.contextmanager
 def booted(
-    package: Path, checkout: Path, accelerator: Accelerator, state: Path
+    package: Path,
+    checkout: Path,
+    processor: Processor,
+    state: Path,
+    modules: Sequence[str] = MODULES,
 ) -> Iterator[Machine]:
     """A guest with the kernel of a Debian package; ``state`` is an empty directory."""
-    unpack_kernel(package, state / "kernel", MODULES)
-    _build_initramfs(state)
+    unpack_kernel(package, state / "kernel", modules)
+    _build_initramfs(state, modules)
     (state / "share").mkdir()
     machine = Machine(state)
     with _process("share", share_command(checkout, state), state):
         wait_for("virtiofsd", (state / "files").exists, END_SECONDS, f"see {state / 'share.log'}")
-        with _process("emulator", emulator_command(checkout, accelerator, state), state) as qemu:
+        with _process("emulator", emulator_command(checkout, processor, state), state) as qemu:
             machine.wait_until_up(qemu)
             yield machine
 
@@ -133,12 +164,12 @@ def outermost(directories: Iterable[Path]) -> list[Path]:
     return found
 
 
-def emulator_command(checkout: Path, accelerator: Accelerator, state: Path) -> list[str]:
-    """QEMU with two processors, without a network; memory is shared with virtiofsd."""
-    accel, cpu = _PROCESSOR[accelerator]
+def emulator_command(checkout: Path, processor: Processor, state: Path) -> list[str]:
+    """QEMU without a network; memory is shared with virtiofsd."""
     arguments = f"console=ttyS0 quiet panic=-1 mitigations=off cloudlb.checkout={checkout}"
     command = [*_MORTAL, str(EMULATOR), "-nodefaults", "-no-reboot", "-display", "none"]
-    command += ["-accel", accel, "-cpu", cpu, "-smp", "2", "-m", MEMORY]
+    command += ["-accel", processor.accelerator, "-cpu", processor.model, *processor.options]
+    command += ["-smp", str(processor.count), "-m", MEMORY]
     command += ["-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on"]
     command += ["-machine", "pc,memory-backend=memory"]
     command += ["-chardev", f"socket,id=files,path={state / 'files'}"]
@@ -149,11 +180,11 @@ def emulator_command(checkout: Path, accelerator: Accelerator, state: Path) -> l
     return [*command, "-append", arguments]
 
 
-def _build_initramfs(state: Path) -> None:
+def _build_initramfs(state: Path, modules: Sequence[str]) -> None:
     root = state / "initramfs.d"
     (root / "bin").mkdir(parents=True)
     shutil.move(state / "kernel" / "modules", root / "modules")
-    order = "".join(f"{Path(module).name}\n" for module in MODULES)
+    order = "".join(f"{Path(module).name}\n" for module in modules)
     (root / "modules" / "order").write_text(order)
     shutil.copy(BUSYBOX, root / "bin/busybox")
     for source, target in ((_HERE / "init", "init"), (GUEST_SOURCES / "control", "bin/control")):

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from cloudlb.lab.errors import MissingProgramError
+from cloudlb.lab.host import Host
 from cloudlb.lab.lab import Lab, check_machine
 from cloudlb.lab.record import STATE_ROOT
-from tests.lab.control import Cloud
+from cloudlb.lab.topology import MORE_HOSTS
+from tests.lab.control import Cloud, wait_until
+from tests.lab.pairs import FIRST, SECOND
 
 _NAME_OF_A_RUN = re.compile(r"[a-z]+(\d+)")
 
@@ -44,6 +47,21 @@ def lab(clean_machine: None, lab_cache: Path) -> Iterator[Lab]:
     lab.up()
     yield lab
     lab.down()
+
+
+@pytest.fixture(scope="module")
+def pair(lab: Lab) -> Iterator[tuple[Host, Host]]:
+    """Two directors; the second one is unplugged afterwards."""
+    second = lab.add_host(MORE_HOSTS[0])
+    shown = f"/hosts/{SECOND}"
+    wait_until("its uplink is known", lambda: lab.api.request("GET", shown)[1]["host"]["uplinks"])
+    yield lab.host(FIRST), second
+    lab.remove_host(SECOND)
+    wait_until(
+        "the control plane forgets it",
+        lambda: lab.api.request("DELETE", f"/hosts/{SECOND}")[0] in (204, 404),
+        seconds=30,
+    )
 
 
 @pytest.fixture

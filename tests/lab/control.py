@@ -10,13 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from cloudlb.lab.lab import Lab
-from cloudlb.lab.topology import (
-    LAN,
-    LAN_NETWORK4,
-    LAN_NETWORK6,
-    VIP_RANGE4,
-    VIP_RANGE6,
-)
 
 PORTS = [
     {"protocol": "tcp", "port": 80},
@@ -43,16 +36,11 @@ class Cloud:
         self.lab = lab
         self._pools: list[str] = []
         self._held: list[tuple[str, str]] = []
-        self.network = self._network()
+        self.network = lab.api.network()
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Status and body of an answer of the API, by curl on the control host."""
-        command = ["curl", "-s", "-m", "40", "-X", method, "-w", "\n%{http_code}"]
-        if body is not None:
-            command += ["-H", "Content-Type: application/json", "-d", json.dumps(body)]
-        done = self.lab.host("control").run([*command, f"http://127.0.0.1:9890/v1{path}"])
-        text, _, status = done.stdout.rpartition("\n")
-        return int(status), json.loads(text) if text else None
+        """Status and body of an answer of the API."""
+        return self.lab.api.request(method, path, body)
 
     def ok(self, method: str, path: str, body: Any = None) -> Any:
         """The body of an answer that must be a success."""
@@ -60,20 +48,20 @@ class Cloud:
         assert status < 300, answer
         return answer
 
-    def pool(self, members: list[str], version: int = 4, **fields: Any) -> dict[str, Any]:
-        """A realized pool whose guests hold its address."""
+    def pool(self, holders: list[str], version: int = 4, **fields: Any) -> dict[str, Any]:
+        """A realized pool; its members, unless others are named, hold its address."""
         spec = {
             "network_id": self.network,
             "name": f"p{len(self._pools)}",
             "ip_version": version,
             "ports": PORTS,
-            "members": [{"server": name} for name in members],
+            "members": [{"server": name} for name in holders],
         }
         answer = self.ok("POST", "/pools?wait=20", {"pool": spec | fields})["pool"]
         self._pools.append(answer["id"])
         self.lab.host("client").run(["ip", "neigh", "flush", "all"])
         assert answer["status"]["realized"]["state"] == "yes", answer["status"]
-        for name in members:
+        for name in holders:
             self.hold(name, answer["address"])
         return answer  # type: ignore[no-any-return]
 
@@ -127,17 +115,6 @@ class Cloud:
                 lambda pool=pool: self.request("GET", f"/pools/{pool}")[0] == 404,
             )
 
-    def _network(self) -> str:
-        found = self.ok("GET", f"/networks?name={LAN}")["networks"]
-        if found:
-            return str(found[0]["id"])
-        spec = {
-            "name": LAN,
-            "prefixes": [str(LAN_NETWORK4), str(LAN_NETWORK6)],
-            "vip_range": [str(VIP_RANGE4), str(VIP_RANGE6)],
-        }
-        return str(self.ok("POST", "/networks", {"network": spec})["network"]["id"])
-
 
 def url(pool: dict[str, Any]) -> str:
     """Where a pool serves HTTP."""
@@ -166,6 +143,20 @@ def ask_udp(lab: Lab, pool: dict[str, Any], count: int) -> list[str]:
     )
     done = lab.host("client").run([sys.executable, "-c", program, pool["address"], str(count)])
     return done.stdout.split()
+
+
+def ask_udp_from(lab: Lab, pool: dict[str, Any], sources: list[str]) -> list[str]:
+    """The servers that answer a datagram from each of these addresses of the client."""
+    program = (
+        "import socket,sys\n"
+        "f=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+        "for source in sys.argv[2:]:\n"
+        "    s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(5); s.bind((source,0))\n"
+        "    s.connect((sys.argv[1],7))\n"
+        "    s.send(b'x'); print(s.recv(99).decode().split()[0])\n"
+    )
+    command = [sys.executable, "-c", program, pool["address"], *sources]
+    return lab.host("client").run(command).stdout.split()
 
 
 class Sniffer:

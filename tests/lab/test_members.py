@@ -103,7 +103,7 @@ def _member_by_address(cloud: Cloud, pool: dict, address: str) -> dict | None:  
     [
         ({"server": "vm99"}, 400, ["server", "vm99"]),
         ({"address": "10.60.0.250"}, 400, ["address", "10.60.0.250"]),
-        ({"server": "vm1", "port": 8080}, 400, ["port translation", "8080"]),
+        ({"server": "vm1", "port": 8080}, 400, ["port translation", "8080", "nat"]),
         ({"server": "vm1", "port": 0}, 400, ["port"]),
         ({"server": "vm1", "weight": -1}, 400, ["weight"]),
     ],
@@ -127,7 +127,7 @@ def test_a_wrong_member_is_refused_with_the_reason(
         ({"address": "10.60.0.7"}, ["10.60.0.7", "offers", "10.60.0.128/26"]),
         ({"address": "192.0.2.1"}, ["192.0.2.1"]),
         ({"address": "10.60.0.11"}, ["10.60.0.11"]),
-        ({"data_plane": "nat"}, ["data_plane", "dr"]),
+        ({"data_plane": "nix"}, ["data_plane", "dr"]),
         ({"directors": ["compute1"]}, ["compute1", "director"]),
         ({"ports": []}, ["ports"]),
         ({"ports": [{"protocol": "sctp", "port": 80}]}, ["protocol"]),

@@ -2,12 +2,15 @@
 """Real clients reach real guests through a pool."""
 
 import collections
+import math
+from collections.abc import Iterator
 
 import pytest
 
 from cloudlb.lab.lab import Lab
+from cloudlb.lab.topology import HOSTS, LAN_NETWORK6
 from cloudlb.lab.traffic import Load
-from tests.lab.control import Cloud, ask_udp, get, url
+from tests.lab.control import Cloud, ask_udp, ask_udp_from, get, url
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
@@ -84,12 +87,44 @@ def test_source_hash_moves_only_the_clients_that_a_new_member_takes(
 
 
 @pytest.mark.requirement("L24")
-def test_weights_default_to_one_and_share_clients_in_proportion(lab: Lab, cloud: Cloud) -> None:
+def test_the_default_weight_is_one_and_weight_zero_gets_nothing_new(
+    lab: Lab, cloud: Cloud
+) -> None:
     pool = cloud.pool(["vm1", "vm3"])
     assert [m["weight"] for m in cloud.members(pool).values()] == [1, 1]
     member = cloud.members(pool)["vm3"]
     cloud.change(pool, "PATCH", f"/members/{member['id']}", {"member": {"weight": 0}})
     assert Load.count(lab, url(pool), 10)["servers"] == {"vm1": 10}
+
+
+@pytest.mark.requirement("L24")
+def test_clients_are_shared_in_proportion_to_the_weights(
+    lab: Lab, cloud: Cloud, many_clients: list[str]
+) -> None:
+    """Each client goes where its hash says, so that shares vary like draws: within 5 sigma."""
+    pool = cloud.pool([], 6, scheduler="source_hash")
+    for name, weight in (("vm1", 1), ("vm3", 3)):
+        body = {"member": {"server": name, "weight": weight}}
+        cloud.change(pool, "POST", "/members", body)
+        cloud.hold(name, pool["address"])
+    shares = collections.Counter(ask_udp_from(lab, pool, many_clients))
+    count = len(many_clients)
+    assert sum(shares.values()) == count
+    assert abs(shares["vm3"] - count * 3 / 4) < 5 * math.sqrt(count * 3 / 16), shares
+
+
+@pytest.fixture
+def many_clients(lab: Lab) -> Iterator[list[str]]:
+    """Addresses of the client, as many as there would be clients."""
+    addresses = [str(LAN_NETWORK6[0x10000 + n]) for n in range(400)]
+
+    def change(verb: str, options: str = "") -> None:
+        lines = [f"address {verb} {a}/128 dev eth0{options}" for a in addresses]
+        lab.host("client").run(["ip", "-batch", "-"], input="\n".join(lines) + "\n")
+
+    change("add", " nodad")
+    yield addresses
+    change("del")
 
 
 @FAMILIES
@@ -110,6 +145,31 @@ def test_counters_agree_with_what_the_client_did(lab: Lab, cloud: Cloud, version
         assert member["packets_out"] > 13 * 3
         assert member["bytes_out"] > member["packets_out"] * 54
     assert stats["missing"] == []
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    ("scheduler", "first"),
+    [("round_robin", 20100), ("least_connections", 20200), ("maglev", 20300)],
+)
+def test_a_connection_goes_where_it_was_said_to(
+    lab: Lab, cloud: Cloud, version: int, scheduler: str, first: int
+) -> None:
+    """Each from ports of its own, that the kernel gives nobody and keeps for a minute."""
+    ports = range(first + 10 * version, first + 10 * version + 6)
+    pool = cloud.pool(["vm1", "vm4"], version, scheduler=scheduler)
+    (host,) = [each for each in HOSTS if each.name == "client"]
+    client = host.lan4 if version == 4 else host.lan6
+    path = f"/pools/{pool['id']}"
+    for port in ports:
+        packet = f"client={client}&client_port={port}&port=80"
+        said = cloud.ok("GET", f"{path}/explain?{packet}")["explanation"]
+        answer = lab.host("client").run(
+            ["curl", "-sg", "--local-port", str(port), "--max-time", "10", url(pool)]
+        )
+        assert said["member_name"] in answer.stdout, said
+    flows = cloud.ok("GET", f"{path}/flows")["flows"]
+    assert {flow["client_port"] for flow in flows} == set(ports)
 
 
 def test_a_closed_port_of_the_address_does_not_reach_the_director(lab: Lab, cloud: Cloud) -> None:

@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from tests.planes import NETWORK
 
 SEED = 0x5EED
 FLOWS = 1024
-REDIRECTED = 7
+REDIRECTED, PASS, DROP = 7, 0xFFFFFFFF, 2
 UPLINK_MAC = Mac("02:00:00:00:00:01")
 TAP_MAC = Mac("fe:54:00:00:00:11")
 GUEST_MAC = Mac("52:54:00:00:00:11")
@@ -68,6 +69,19 @@ class Bench:
         """The number of the member that the director sends a frame to, None for no member."""
         result, out = self.run("director", frame, self.uplink)
         return int.from_bytes(out[4:6]) if result == REDIRECTED else None
+
+    def to_guest(self, frame: bytes) -> bytes | None:
+        """What a guest gets of a frame at its tap, None if nothing."""
+        return self._through("to_guest", frame)
+
+    def from_guest(self, frame: bytes) -> bytes | None:
+        """What leaves a guest's tap of its frame, None if nothing."""
+        return self._through("from_guest", frame)
+
+    def _through(self, program: str, frame: bytes) -> bytes | None:
+        result, out = self.run(program, frame, self.tap)
+        assert result in (PASS, DROP)
+        return out if result == PASS else None
 
     def run(self, program: str, frame: bytes, ifindex: int, repeat: int = 1) -> tuple[int, bytes]:
         """What a program makes of a frame that arrives at an interface."""
@@ -117,7 +131,7 @@ def _bench(pins: str, objects: Path) -> Iterator[Bench]:
 
     def reopen(timeouts: Timeouts | None = None) -> EbpfEngine:
         """One more engine on the same pins."""
-        return EbpfEngine(bpffs, objects, FLOWS, timeouts, draw_seed=lambda _bits: SEED)
+        return EbpfEngine(bpffs, objects, FLOWS, timeouts, seed_of=lambda _pool: SEED)
 
     engine = reopen()
     programs = engine._programs
@@ -128,7 +142,7 @@ def _bench(pins: str, objects: Path) -> Iterator[Bench]:
     engine.detach(uplink)
     engine.detach(tap)
     engine.close()
-    programs.remove()
+    shutil.rmtree(bpffs, ignore_errors=True)
 
 
 @pytest.fixture(scope="package")

@@ -117,7 +117,7 @@ class Director:
         """A member's number, "pass", "drop" or "answer"."""
         if not p.to_host or p.vlan:
             return "pass"
-        if p.protocol in ("tcp", "udp") and not p.fragment:
+        if p.protocol in ("tcp", "udp") and not (p.fragment and p.elsewhere):
             return self._connection(p)
         if p.elsewhere:
             return "pass"

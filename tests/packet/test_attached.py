@@ -8,6 +8,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from cloudlb.engines.base import HostPort, PortKind
+from cloudlb.model.errors import EngineError
 from cloudlb.net.tc import Direction, Filters
 from tests.packet.conftest import TAP_MAC, UPLINK_MAC, Bench
 from tests.packet.frames import PASS, REDIRECT, arp, tcp, udp
@@ -145,7 +146,8 @@ def far() -> Iterator[int]:
             "add", ifname="far0", kind="veth", index=number, address=str(UPLINK_MAC), peer=peer
         )
         yield number
-        ipr.link("del", index=number)
+        if ipr.link_lookup(ifname="far0"):
+            ipr.link("del", index=number)
 
 
 def test_an_interface_with_a_large_number_is_found_as_well(bench: Bench, far: int) -> None:
@@ -157,3 +159,22 @@ def test_an_interface_with_a_large_number_is_found_as_well(bench: Bench, far: in
     bench.engine.detach(far)
     assert bench.engine.ports() == {bench.uplink, bench.tap}
     assert bench.run("director", tcp(), far)[0] == PASS
+
+
+def test_an_interface_that_went_before_it_was_detached_is_detached(bench: Bench, far: int) -> None:
+    bench.apply(compute(17))
+    bench.engine.attach(HostPort(far, PortKind.TAP, NETWORK, TAP_MAC))
+    assert far in {key.ifindex for key, _ in bench.maps.deliveries.items()}
+    with IPRoute() as ipr:
+        ipr.link("del", index=far)
+    bench.engine.detach(far)
+    assert bench.engine.ports() == {bench.uplink, bench.tap}
+    assert far not in {key.ifindex for key, _ in bench.maps.deliveries.items()}
+
+
+def test_a_kernel_that_does_not_answer_is_an_error_of_the_engine(bench: Bench) -> None:
+    other = bench.reopen()
+    other._filters.close()
+    with pytest.raises(EngineError, match=f"interface {bench.tap}: .*Bad file descriptor"):
+        other.detach(bench.tap)
+    assert bench.tap in other.ports()

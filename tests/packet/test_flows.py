@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudlb.engines.base import Timeouts
-from cloudlb.model.dataplane import Plane
+from cloudlb.model.dataplane import Algorithm, Plane
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Port, Protocol, Scheduler
+from cloudlb.model.pool import Port, Protocol
 from tests.packet.conftest import FLOWS, Bench
 from tests.packet.frames import DROP, from_port, tcp, udp
 from tests.planes import PORTS, VIP4, VIP6, backend, backends, director, member_id
@@ -27,7 +27,7 @@ CHANGES: dict[str, Plane] = {
     "weight zero": director([backend(1, 0), *backends(2, 3)]),
     "idle": director([backend(1, idle=True), *backends(2, 3)]),
     "all idle": director([backend(n, idle=True) for n in (1, 2, 3)]),
-    "other scheduler": director(backends(1, 2, 3), Scheduler.SOURCE_HASH),
+    "other scheduler": director(backends(1, 2, 3), Algorithm.SOURCE_HASH),
     "port closed": director(backends(1, 2, 3), ports=(Port(Protocol.TCP, 443),)),
 }
 

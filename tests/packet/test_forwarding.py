@@ -111,15 +111,16 @@ DROPPED: dict[str, tuple[Packet | bytes, str | None]] = {
     "echo reply to the address": (TO4 / ICMP(type=0) / b"late", "no_service"),
     "other protocol": (TO4 / Raw(bytes(40)), "no_service"),
     "extension header": (TO6 / IPv6ExtHdrHopByHop() / SYN, "no_service"),
-    "first fragment": (
-        ether() / IP(src=str(CLIENT4), dst=str(VIP4), flags="MF") / SYN,
-        "fragment",
-    ),
     "later fragment": (
         ether() / IP(src=str(CLIENT4), dst=str(VIP4), frag=9, proto=6) / Raw(bytes(24)),
+        "held",
+    ),
+    "later fragment6": (TO6 / IPv6ExtHdrFragment(nh=6, offset=9) / Raw(bytes(24)), "held"),
+    "fragment without ports": (
+        ether() / IP(src=str(CLIENT4), dst=str(VIP4), flags="MF", proto=6) / Raw(bytes(8)),
         "fragment",
     ),
-    "fragment6": (TO6 / IPv6ExtHdrFragment(nh=6, m=1) / SYN, "fragment"),
+    "fragmented message": (TO6 / IPv6ExtHdrFragment(nh=58, m=1) / Raw(bytes(24)), "fragment"),
     "a member's answer to a probe": (ether() / ip(VIP4, CLIENT4) / ICMP(type=0), None),
     "a member's segment to the host": (ether() / ip(VIP6, CLIENT6) / SYN, None),
 }

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guard and ARP: a guest that holds a pool's address is never heard or asked about it."""
 
+from collections.abc import Iterator
+
 import pytest
+from pyroute2 import IPRoute
 from scapy.layers.l2 import ARP, Ether
 
 from cloudlb.engines.base import HostPort, PortKind
@@ -114,6 +117,40 @@ def test_the_guests_own_addresses_are_learned_newest_first(guarded: Bench) -> No
     assert guarded.engine.guest_addresses(guarded.tap) == (OWN + 1, OWN)
 
 
+def test_an_address_that_is_used_again_stays_when_others_make_room(guarded: Bench) -> None:
+    for number in range(100):
+        say(guarded, by_guest(VIP4 + 1000 + number, ROUTER))
+        say(guarded, by_guest(OWN, ROUTER))
+    learned = guarded.engine.guest_addresses(guarded.tap)
+    assert learned[:2] == (OWN, VIP4 + 1099)
+    assert len(learned) == 16
+
+
+@pytest.fixture
+def second_tap() -> Iterator[int]:
+    """The number of another guest's tap."""
+    with IPRoute() as ipr:
+        ipr.link("add", ifname="tap2", kind="veth", peer={"ifname": "guest2"})
+        (index,) = ipr.link_lookup(ifname="tap2")
+        yield index
+        ipr.link("del", index=index)
+
+
+def test_a_guest_that_invents_addresses_takes_no_other_guests_place(
+    bench: Bench, second_tap: int
+) -> None:
+    bench.engine.attach(HostPort(second_tap, PortKind.TAP, NETWORK, TAP_MAC))
+    bench.run("from_guest", by_guest(OWN, ROUTER), second_tap)
+    for number in range(2 * 4096):
+        say(bench, by_guest(VIP4 + 1000 + number, ROUTER))
+    assert bench.engine.guest_addresses(second_tap) == (OWN,)
+    bench.run("from_guest", by_guest(OWN + 1, ROUTER), second_tap)
+    assert bench.engine.guest_addresses(second_tap) == (OWN + 1, OWN)
+    assert len(list(bench.maps.learned.items())) == 16 + 2
+    bench.engine.detach(bench.tap)
+    assert len(list(bench.maps.learned.items())) == 2
+
+
 def test_nobody_asks_a_guest_for_the_address(guarded: Bench) -> None:
     assert tell(guarded, arp(CLIENT4, VIP4))[0] == DROP
     assert tell(guarded, arp(CLIENT4, VIP4, destination=GUEST_MAC))[0] == DROP
@@ -180,3 +217,12 @@ def test_a_guest_that_comes_after_the_pool_is_guarded(bench: Bench) -> None:
     bench.apply(compute(17))
     bench.engine.attach(HostPort(bench.tap, PortKind.TAP, NETWORK, TAP_MAC))
     assert tell(bench, arp(VIP4, OWN, op=2))[0] == DROP
+
+
+def test_what_was_learned_before_it_became_a_pools_address_is_not_said(guarded: Bench) -> None:
+    guarded.engine.guard(NETWORK, ())
+    say(guarded, by_guest(VIP4, ROUTER))
+    guarded.engine.guard(NETWORK, (VIP4,))
+    result, out = say(guarded, by_guest(VIP4, ROUTER))
+    assert result == PASS
+    assert Ether(out)[ARP].psrc == NOBODY

@@ -18,22 +18,29 @@ from uuid import UUID
 
 import pytest
 from pyroute2 import IPRoute
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP, UDPerror
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    IPv6,
+)
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from cloudlb.agents.probe import Prober, Target, Verdict
+from cloudlb.agents.probe import Prober
+from cloudlb.agents.target import Target, Verdict
 from cloudlb.model.ether import Mac
 from cloudlb.model.pool import Health
 from cloudlb.net.link import Link, LinkMonitor, addresses, links
-from cloudlb.net.packet import ProbeSocket, reserve_port, send_frame
+from cloudlb.net.packet import PORTS, ProbeSocket, ReservedPorts, send_frame
 from cloudlb.net.tc import Direction, Filters
 from tests.planes import VIP4, VIP6, member_id
 from tests.views import tcp_monitor
 
 HERE, PEER = Mac("02:00:00:00:aa:01"), Mac("52:54:00:00:aa:02")
-PORT = 45000
+PORT = 45008 - 45008 % PORTS
+SO_RCVBUFFORCE = 33  # asm-generic/socket.h; a hundred frames may wait for a test
 pytestmark = pytest.mark.usefixtures("namespace")
 
 
@@ -70,6 +77,7 @@ def pair(namespace: None) -> Iterator[None]:
 def far(pair: None) -> Iterator[socket.socket]:
     """A socket at the members' end."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as made:
+        made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
         made.bind(("far0", 3))
         made.settimeout(10)
         yield made
@@ -105,8 +113,14 @@ class TestProbeSocket:
             ETHER / V6 / TCP(dport=PORT, flags="SA"),
             ETHER / IP() / ICMP(type=0),
             ETHER / V6 / ICMPv6EchoReply(),
+            ETHER / IP() / TCP(dport=PORT + PORTS - 1),
+            ETHER / V6 / TCP(dport=PORT + PORTS - 1),
+            ETHER / IP() / UDP(dport=PORT),
+            ETHER / V6 / UDP(dport=PORT + 1),
+            ETHER / IP() / ICMP(type=3, code=3),
+            ETHER / V6 / ICMPv6DestUnreach(code=4),
         ],
-        ids=["tcp", "tcp with options", "tcp6", "echo reply", "echo reply 6"],
+        ids=lambda frame: frame.summary().split("/", 1)[1],
     )
     def test_answers_pass(self, channel: ProbeSocket, far: socket.socket, frame: Packet) -> None:
         assert self._received(channel, far, frame) == [bytes(frame)]
@@ -114,15 +128,20 @@ class TestProbeSocket:
     @pytest.mark.parametrize(
         "frame",
         [
-            ETHER / IP() / TCP(dport=PORT + 1, flags="SA"),
-            ETHER / V6 / TCP(dport=PORT + 1, flags="SA"),
-            ETHER / IP() / UDP(dport=PORT),
+            ETHER / IP() / TCP(dport=PORT + PORTS, flags="SA"),
+            ETHER / IP() / TCP(dport=PORT - 1, flags="SA"),
+            ETHER / V6 / TCP(dport=PORT + PORTS, flags="SA"),
+            ETHER / V6 / UDP(dport=PORT - 1),
+            ETHER / IP() / UDP(dport=PORT + PORTS),
+            ETHER / IP(proto=47) / (PORT.to_bytes(2) * 2),
             ETHER / IP() / ICMP(type=8),
+            ETHER / IP() / ICMP(type=3, code=1),
             ETHER / V6 / ICMPv6EchoRequest(),
+            ETHER / V6 / ICMPv6DestUnreach(code=3),
             ETHER / ARP(),
             ETHER / Raw(b"x" * 60),
         ],
-        ids=["other port", "other port 6", "udp", "echo", "echo 6", "arp", "noise"],
+        ids=lambda frame: frame.summary().split("/", 1)[-1],
     )
     def test_nothing_else_does(
         self, channel: ProbeSocket, far: socket.socket, frame: Packet
@@ -133,12 +152,35 @@ class TestProbeSocket:
         self, channel: ProbeSocket, far: socket.socket
     ) -> None:
         frame = bytes(Ether(src=str(HERE), dst=str(PEER)) / IP() / TCP(dport=PORT, flags="S"))
-        channel.send(frame)
+        assert channel.send([frame, frame]) == 2
         send_frame("near0", frame)
-        for _ in range(2):
+        for _ in range(3):
             while far.recv(256) != frame:
                 pass
         assert self._received(channel, far) == []
+
+    def test_more_frames_than_one_call_takes_arrive_in_their_order(
+        self, channel: ProbeSocket, far: socket.socket
+    ) -> None:
+        head = bytes(Ether(src=str(HERE), dst=str(PEER), type=0x88B5))
+        frames = [head + number.to_bytes(2) + bytes(number % 7 + 60) for number in range(150)]
+        assert channel.send(frames) == 150
+        found: list[bytes] = []
+        while len(found) < 150:
+            frame = far.recv(2048)
+            found += [frame] if frame[12:14] == head[12:14] else []
+        assert found == frames
+
+    def test_as_many_are_received(self, channel: ProbeSocket, far: socket.socket) -> None:
+        frames = [self.ETHER / IP() / TCP(dport=PORT, seq=n, flags="SA") for n in range(100, 250)]
+        assert self._received(channel, far, *frames) == [bytes(frame) for frame in frames]
+
+    def test_sending_out_of_an_interface_that_is_down_is_an_os_error(
+        self, channel: ProbeSocket
+    ) -> None:
+        _ip("link set near0 down")
+        with pytest.raises(OSError, match="Network is down"):
+            channel.send([bytes(64)])
 
     def test_without_frames_nothing_is_waited_for(self, channel: ProbeSocket) -> None:
         assert channel.receive() == []
@@ -155,11 +197,64 @@ def test_a_single_frame_is_sent(far: socket.socket) -> None:
         pass
 
 
-def test_a_reserved_port_is_nobody_elses(namespace: None) -> None:
-    with reserve_port() as holder:
-        port = holder.getsockname()[1]
-        with socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
+class TestReservedPorts:
+    @pytest.fixture
+    def reserved(self, pair: None) -> Iterator[ReservedPorts]:
+        made = ReservedPorts()
+        yield made
+        made.close()
+
+    @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+    def test_they_are_nobody_elses(self, reserved: ReservedPorts, kind: int) -> None:
+        for number in range(PORTS):
+            with socket.socket(type=kind) as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", reserved.first + number))
+
+    def test_others_are_tried_when_some_are_taken(self, reserved: ReservedPorts) -> None:
+        taken = reserved.first // PORTS - 640
+        draws = iter((taken, taken, taken + 1))
+        second = ReservedPorts(lambda _: next(draws))
+        assert second.first == reserved.first + PORTS
+        second.close()
+
+    def test_when_all_are_taken_that_is_an_os_error(self, reserved: ReservedPorts) -> None:
+        taken = reserved.first // PORTS - 640
+        with pytest.raises(OSError, match="in use"):
+            ReservedPorts(lambda _: taken, attempts=3)
+
+    @pytest.mark.parametrize("flags", ["S", "SA", "A", "PA", "U"])
+    @pytest.mark.parametrize("version", [4, 6])
+    def test_the_hosts_stack_says_nothing_to_what_comes_to_them(
+        self, reserved: ReservedPorts, far: socket.socket, version: int, flags: str
+    ) -> None:
+        """It answers the same to the port beside them, which shows that it was asked."""
+        _ip("address add 192.0.2.1/24 dev near0", "address add 2001:db8::1/64 dev near0 nodad")
+        _ip(
+            f"neighbour add 192.0.2.2 lladdr {PEER} dev near0",
+            f"neighbour add 2001:db8::2 lladdr {PEER} dev near0",
+        )
+        ether = Ether(src=str(PEER), dst=str(HERE))
+        if version == 4:
+            head = ether / IP(src="192.0.2.2", dst="192.0.2.1")
+        else:
+            head = ether / IPv6(src="2001:db8::2", dst="2001:db8::1")
+        for port in (reserved.first, reserved.first - 1):
+            kind = UDP(dport=port) if flags == "U" else TCP(dport=port, flags=flags, ack=9)
+            far.send(bytes(head / kind))
+        assert _answering_port(far, version) == reserved.first - 1
+
+
+def _answering_port(far: socket.socket, version: int) -> int:
+    """The host's port that the next answer is from, or about."""
+    while True:
+        frame = Ether(far.recv(2048))
+        if frame.src != str(HERE):
+            continue
+        if TCP in frame:
+            return int(frame[TCP].sport)
+        refusal = frame.getlayer(ICMP if version == 4 else ICMPv6DestUnreach)
+        if refusal is not None:
+            return int(frame[UDPerror].dport)
 
 
 class Member:
@@ -293,11 +388,13 @@ class Watched:
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
         self.gone: list[int] = []
+        self.readdressed: list[int] = []
         self.before_listed: set[str] | None = None
         monitor = LinkMonitor(
             lambda link: self.links.update({link.index: link}),
             self._gone,
             self._listed,
+            self.readdressed.append,
         )
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=monitor.run, args=(self.stopping,))
@@ -360,6 +457,19 @@ class TestMonitor:
         )
         until("the change", lambda: (f := watched.named("far1")) and str(f.mac).endswith("09"))
         assert watched.named("far0") is None
+
+    def test_another_mtu_is_told(self, watched: Watched) -> None:
+        _ip("link set near0 mtu 1400")
+        until("the change", lambda: (n := watched.named("near0")) and n.mtu == 1400)
+
+    @pytest.mark.parametrize("address", ["192.0.2.9/24", "2001:db8::9/64"])
+    def test_addresses_that_come_and_go_are_told(self, watched: Watched, address: str) -> None:
+        near = _index("near0")
+        for verb in ("add", "del"):
+            watched.readdressed.clear()
+            nodad = " nodad" if verb == "add" and ":" in address else ""
+            _ip(f"address {verb} {address} dev near0{nodad}")
+            until(f"the {verb}", lambda: near in watched.readdressed)
 
 
 def _program() -> int:
@@ -456,6 +566,31 @@ class TestFilters:
     def test_an_interface_that_is_gone_is_no_trouble(self, filters: Filters) -> None:
         filters.detach(1 << 20)
         assert filters.attached(1 << 20, Direction.INGRESS) is None
+
+    @pytest.mark.parametrize(
+        "end", [("link", "del", "near0"), ("qdisc", "del", "dev", "near0", "clsact")]
+    )
+    def test_what_goes_while_it_is_removed_is_no_trouble(
+        self,
+        filters: Filters,
+        program: int,
+        monkeypatch: pytest.MonkeyPatch,
+        end: tuple[str, ...],
+    ) -> None:
+        index = _index("near0")
+        for direction in Direction:
+            filters.attach(index, direction, program, "guard:1")
+        found = filters.attached
+
+        def find_and_end(index: int, direction: Direction) -> str | None:
+            name = found(index, direction)
+            command = ["ip" if end[0] == "link" else "tc", *end]
+            subprocess.run(command, capture_output=True, check=False)
+            return name
+
+        monkeypatch.setattr(filters, "attached", find_and_end)
+        filters.detach(index)
+        assert index not in filters.marked()
 
     def test_an_interface_that_is_gone_takes_no_filter(
         self, filters: Filters, program: int

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloudlb.engines.memory import Connection, MemoryEngine, client_hash
-from cloudlb.model.dataplane import Backend, Plane
+from cloudlb.engines.memory import Connection, MemoryEngine
+from cloudlb.model.dataplane import Algorithm, Backend, Plane
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Scheduler
+from cloudlb.model.schedule import client_hash
 from tests.packet.conftest import SEED, Bench
 from tests.packet.frames import client_of, tcp
 from tests.planes import NETWORK, PORTS, VIP4, VIP6, backend, backends, director
@@ -22,7 +22,7 @@ CLIENTS = 64
 
 def hashed(members: tuple[Backend, ...], vip: Address = VIP4) -> Plane:
     """A pool with source hashing."""
-    return director(members, Scheduler.SOURCE_HASH, vip)
+    return director(members, Algorithm.SOURCE_HASH, vip)
 
 
 def choices(bench: Bench, vip: Address, clients: int = CLIENTS) -> list[int | None]:

@@ -110,7 +110,9 @@ def test_any_kernel_comes_to_any_snapshot_and_every_pool_is_told(
     for view in snapshot.pools:
         there = view.pool.id in wanted
         state_told = RealizationState.REALIZED if there else RealizationState.GONE
-        assert told[view.pool.id] == Realization(view.pool.id, snapshot.generation, state_told)
+        word = Realization(view.pool.id, snapshot.generation, state_told)
+        directs = there and view.pool.id in pools.directed()
+        assert told[view.pool.id] == replace(word, announcing=directs)
 
 
 @given(st.lists(snapshots(), min_size=1, max_size=5), st.data())

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudlb.engines.memory import Connection, MemoryEngine
-from cloudlb.model.dataplane import Plane
-from cloudlb.model.pool import Scheduler
+from cloudlb.model.dataplane import Algorithm, Plane
 from tests.planes import NETWORK, PORTS, VIP4, backends, director, members, planes
 
 
@@ -30,11 +29,11 @@ def test_any_state_changes_into_any_other(story: list[tuple[int, bool, Plane]]) 
 
 @pytest.mark.requirement("L9")
 @given(
-    st.lists(st.tuples(members(), st.sampled_from(Scheduler)), max_size=12),
-    st.sampled_from(Scheduler),
+    st.lists(st.tuples(members(), st.sampled_from(Algorithm)), max_size=12),
+    st.sampled_from(Algorithm),
 )
 def test_a_connection_stays_while_its_member_does(
-    story: list[tuple[tuple, Scheduler]], first: Scheduler
+    story: list[tuple[tuple, Algorithm]], first: Algorithm
 ) -> None:
     engine = MemoryEngine()
     connection = Connection(NETWORK, IPv4Address("198.51.100.9"), 40000, VIP4, PORTS[0])

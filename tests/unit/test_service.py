@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from oslo_config import cfg
 
-from cloudlb.service import Service, notify
+from cloudlb.model.errors import Misconfigured
+from cloudlb.service import Service, explained, notify
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +89,24 @@ def test_systemd_hears_when_the_service_is_ready_and_when_it_stops(
 def test_without_systemd_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify("READY=1")
+
+
+@pytest.mark.parametrize("error", [Misconfigured("a,\nb"), cfg.Error("a,\n b")])
+def test_what_keeps_a_program_from_starting_is_one_line_and_status_1(
+    error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @explained("cloudlb-test")
+    def main() -> int:
+        raise error
+
+    assert main() == 1
+    assert capsys.readouterr() == ("", "cloudlb-test: a, b\n")
+
+
+def test_a_fault_of_a_program_is_no_explanation() -> None:
+    @explained("cloudlb-test")
+    def main() -> int:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        main()

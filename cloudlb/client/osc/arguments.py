@@ -2,6 +2,7 @@
 """Arguments whose types, choices, ranges and help come from the API's schemas."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -55,7 +56,8 @@ def read(schema: Schema, text: str) -> Any:
     """``text`` as the schema's type; ArgumentTypeError says what would be right.
 
     An object is written ``key=value,key=value``; the first key may be left out if it is the
-    schema's first one. A port is written ``tcp:80``.
+    schema's first one. A value whose pattern has commas may have some: ``expected_codes=200,202``.
+    A port is written ``tcp:80``.
     """
     kind = _kind(schema)
     if kind == "object":
@@ -90,10 +92,13 @@ def _service(fields: Mapping[str, Schema], text: str) -> dict[str, Any]:
 
 def _settings(fields: Mapping[str, Schema], text: str) -> dict[str, Any]:
     settings: dict[str, Any] = {}
+    key = ""
     for number, part in enumerate(text.split(",")):
-        key, equals, rest = part.partition("=")
+        before, (key, equals, rest) = key, part.partition("=")
         if number == 0 and part and not equals:
             key, rest = next(iter(fields)), part
+        elif not equals and _goes_on(fields.get(before, {}), f"{settings.get(before)},{part}"):
+            key, rest = before, f"{settings[before]},{part}"
         elif key not in fields or not equals:
             known = ", ".join(f"{name}=…" for name in fields)
             raise argparse.ArgumentTypeError(f"'{part}' is no setting; settings are {known}")
@@ -102,6 +107,11 @@ def _settings(fields: Mapping[str, Schema], text: str) -> dict[str, Any]:
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentTypeError(f"{key}: {error}") from None
     return settings
+
+
+def _goes_on(schema: Schema, text: str) -> bool:
+    """Whether a comma belongs to a value, as its pattern says."""
+    return "pattern" in schema and re.search(schema["pattern"], text) is not None
 
 
 def _one_of(choices: Mapping[str, Any], text: str) -> Any:

@@ -14,6 +14,7 @@ from keystoneauth1.exceptions import ClientException, ConnectFailure, DiscoveryF
 from openstack.exceptions import (
     HttpException,
     NotSupported,
+    PreconditionFailedException,
     ResourceTimeout,
     SDKException,
     ServiceDisabledException,
@@ -22,27 +23,43 @@ from osc_lib.command import command
 from osc_lib.exceptions import CommandError
 
 from cloudlb.client.osc import arguments, columns
-from cloudlb.client.proxy import Proxy
+from cloudlb.client.proxy import Proxy, Unknown
 from cloudlb.schemas.fields import PAGING, Schema
 from cloudlb.schemas.version import SERVICE_TYPE
 
 _SEVERAL = "repeat for several"
+_OWNERS = {"member": "pool "}
 
 
 def told(error: Exception) -> str:
     """An error as a sentence for the user of a command."""
     if isinstance(error, ConnectFailure | DiscoveryFailure | NotSupported):
-        place = re.search(r"https?://[^\s,/]+", str(error))
-        where = f" at {place[0]}" if place else ""
-        return f"No traffic-placement API answers{where}; is cloudlb-api running there?"
+        return _unreachable(str(error))
     if isinstance(error, ServiceDisabledException):
         return (
             f"The catalog of this cloud has no {SERVICE_TYPE} service: register it, or set "
             f"{SERVICE_TYPE.replace('-', '_')}_endpoint_override in clouds.yaml."
         )
+    if isinstance(error, Unknown):
+        command = f"{_OWNERS.get(error.noun, '')}{error.noun} list"
+        return f"{error.message} Those that there are: openstack anycast {command}"
+    if isinstance(error, PreconditionFailedException):
+        return "Somebody else has changed it meanwhile. Look at it, and repeat the command."
     if isinstance(error, HttpException) and error.details is None:
         return str(error.message)
     return str(error)
+
+
+def _unreachable(complaint: str) -> str:
+    """What a library complains of that has not found the API; it names a place that is silent."""
+    place = re.search(r"https?://[^\s,/]+", complaint)
+    if place is None:
+        return (
+            f"What answers is no {SERVICE_TYPE} API of version 1: correct the catalog, or name "
+            "the address of cloudlb-api by OS_ENDPOINT."
+        )
+    tls = ", behind a proxy that ends TLS" if place[0].startswith("https:") else ""
+    return f"No {SERVICE_TYPE} API answers at {place[0]}; is cloudlb-api running there{tls}?"
 
 
 class Command(command.Command):

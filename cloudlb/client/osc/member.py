@@ -23,6 +23,7 @@ class _Members(Noun):
     def _options(self, parser: Any, creates: bool) -> None:
         for flag in _OPTIONS:
             arguments.add(parser, flag, schema.SPEC)
+        arguments.add(parser, "--backup", schema.SPEC, metavar="<true|false>")
         arguments.add_admin_state(parser)
 
     def _items(self, args: argparse.Namespace, query: dict[str, Any]) -> Iterable[Member]:
@@ -61,6 +62,7 @@ class ListMembers(_Members, List):
         "server_name",
         "host",
         "weight",
+        "backup",
         "admin_state_up",
         "placement",
         "health",
@@ -80,7 +82,7 @@ class SetMember(_Members, Set):
 class UnsetMember(_Members, Unset):
     """Give settings of a member their defaults."""
 
-    resets = tuple((flag, flag[2:]) for flag in _OPTIONS)
+    resets = tuple((flag, flag[2:]) for flag in (*_OPTIONS, "--backup"))
 
 
 class DeleteMembers(_Members, Delete):

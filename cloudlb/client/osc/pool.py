@@ -9,8 +9,12 @@ from cloudlb.client.osc import arguments
 from cloudlb.client.osc.command import Create, Delete, List, Noun, Set, Show, Unset
 from cloudlb.client.resources import Pool
 from cloudlb.schemas import pool as schema
+from cloudlb.schemas.fields import Schema
+from cloudlb.schemas.monitor import MONITOR
 
-_SETTINGS = ",".join(f"{name}=…" for name in schema.MONITOR["properties"])
+
+def _settings(spec: Schema) -> str:
+    return ",".join(f"{name}=…" for name in spec["properties"])
 
 
 class _Pools(Noun):
@@ -26,9 +30,16 @@ class _Pools(Noun):
         arguments.add(parser, "name" if creates else "--name", spec)
         arguments.add(parser, "--description", spec)
         arguments.add(parser, "--port", spec, "ports", **port, required=creates)
+        arguments.add(parser, "--data-plane", spec, metavar="<driver>")
         arguments.add(parser, "--scheduler", spec)
+        arguments.add(parser, "--rotation-order", spec)
+        arguments.add(parser, "--connection-count", spec)
+        arguments.add(parser, "--persistence", spec, metavar=_settings(schema.PERSISTENCE))
+        arguments.add(parser, "--timeouts", spec, metavar=_settings(schema.TIMEOUTS))
         arguments.add(parser, "--director", spec, "directors", metavar="<host>")
-        arguments.add(parser, "--monitor", spec, metavar=_SETTINGS)
+        arguments.add(parser, "--failover", spec)
+        arguments.add(parser, "--monitor", spec, metavar=_settings(MONITOR))
+        arguments.add(parser, "--panic-threshold", spec, metavar="<percent>")
         arguments.add(parser, "--drain-timeout", spec, metavar="<seconds>")
         arguments.add_admin_state(parser)
 
@@ -60,7 +71,6 @@ class CreatePool(_Pools, Create):
         address = parser.add_mutually_exclusive_group()
         arguments.add(address, "--address", self.spec)
         arguments.add(address, "--ip-version", self.spec, metavar="<4|6>")
-        arguments.add(parser, "--data-plane", self.spec, metavar="<driver>")
         server = "A server by name or UUID, as vm1 or vm1,weight=2; repeat for several"
         arguments.add(parser, "--member", self.spec, "members", metavar="<server>", help=server)
         super()._options(parser, creates)
@@ -95,9 +105,16 @@ class UnsetPool(_Pools, Unset):
 
     resets = (
         ("--description", "description"),
+        ("--data-plane", "data_plane"),
         ("--scheduler", "scheduler"),
+        ("--rotation-order", "rotation_order"),
+        ("--connection-count", "connection_count"),
+        ("--persistence", "persistence"),
+        ("--timeouts", "timeouts"),
         ("--director", "directors"),
+        ("--failover", "failover"),
         ("--monitor", "monitor"),
+        ("--panic-threshold", "panic_threshold"),
         ("--drain-timeout", "drain_timeout"),
     )
 

@@ -32,6 +32,8 @@ def _rows(status: PoolStatus) -> Iterator[tuple[str, str, str, str, str]]:
         if not host["alive"]:
             yield "host", host["host"], "agent", "silent", "its agent does not report"
         yield "host", host["host"], "realized", host["state"], host["reason"]
+        if host["announcing"]:
+            yield "host", host["host"], "announcing", "yes", "it answers for the address"
     for member in status.members:
         where = f"{member['placement']} on {member['host']}" if member["host"] else "waiting"
         yield "member", member["name"], "placement", where, member["placement_reason"]

@@ -19,20 +19,45 @@ static __always_inline int answers(__u32 network, const struct address *a)
 	return !!bpf_map_lookup_elem(&vips, &key);
 }
 
+/* Whether ARP and ND for a pool's address are this host's to answer. A function of its own: the
+ * stack of `director` has no room for its variables.
+ */
+static __noinline int announces(__u32 network, const struct address *a)
+{
+	struct vip_key key = {.network = network};
+	struct pool *pool;
+	__u32 *number;
+	__u32 router;
+	__u64 *until;
+
+	if (!a)
+		return 0;
+	key.address = *a;
+	number = bpf_map_lookup_elem(&vips, &key);
+	pool = number ? bpf_map_lookup_elem(&pools, number) : 0;
+	if (!pool)
+		return 0;
+	router = pool->router;
+	if (!router)
+		return 1;
+	until = bpf_map_lookup_elem(&leases, &router);
+	return until && *until > bpf_ktime_get_ns();
+}
+
 static __always_inline int send_back(struct __sk_buff *skb)
 {
 	count_event(EVENT_ANSWERED);
 	return bpf_redirect(skb->ifindex, 0);
 }
 
-static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *port)
+GLOBAL int answer_arp(struct __sk_buff *skb, const struct port *port)
 {
 	struct address target;
 	struct arp_ipv4 *arp;
 	struct ethhdr *eth;
 	__u8 vip[4];
 
-	if (need(skb, ETH_HLEN + sizeof(*arp)))
+	if (!port || need(skb, ETH_HLEN + sizeof(*arp)))
 		return NOT_OURS;
 	eth = (void *)(long)skb->data;
 	arp = (void *)(eth + 1);
@@ -44,7 +69,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *
 		return NOT_OURS;
 	__builtin_memcpy(vip, arp->target, 4);
 	map_ipv4(&target, *(__u32 *)vip);
-	if (!answers(port->network, &target))
+	if (!announces(port->network, &target))
 		return NOT_OURS;
 	if (!__builtin_memcmp(arp->sender, vip, 4))
 		return TC_ACT_SHOT; /* somebody announces our address: say nothing, learn nothing */
@@ -88,24 +113,25 @@ static __always_inline __u16 nd_checksum(struct advertisement *na)
 }
 
 /* Write the whole frame anew: whatever options the solicitation had do not matter. */
-static __always_inline int answer_nd(struct __sk_buff *skb, const struct port *port,
-				     struct packet *p)
+GLOBAL int answer_nd(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
 	static const __u8 all_nodes_mac[6] = {0x33, 0x33, 0, 0, 0, 1};
 	struct advertisement na = {};
 	struct address target;
 	struct nd_message *ns;
 	struct ethhdr *eth;
-	int probing = is_unspecified(&p->source); /* duplicate address detection */
+	int probing; /* duplicate address detection */
 
-	if (p->icmp_type != 135 || p->hop_limit != 255 || need(skb, p->l4 + sizeof(*ns)))
+	if (!port || !p || p->icmp_type != 135 || p->hop_limit != 255 ||
+	    need(skb, p->l4 + sizeof(*ns)))
 		return NOT_OURS;
 	eth = (void *)(long)skb->data;
 	ns = (void *)(long)skb->data + ETH_HLEN + sizeof(struct ipv6hdr);
 	if ((void *)(ns + 1) > (void *)(long)skb->data_end)
 		return NOT_OURS;
 	target = ns->target;
-	if (!answers(port->network, &target))
+	probing = is_unspecified(&p->source);
+	if (!announces(port->network, &target))
 		return NOT_OURS;
 
 	__builtin_memcpy(na.eth.h_dest, probing ? all_nodes_mac : eth->h_source, 6);
@@ -137,7 +163,7 @@ static __always_inline int answer_nd(struct __sk_buff *skb, const struct port *p
 }
 
 /* The TTL is our own, so that a traceroute by echo requests ends here (RFC 1122, 3.2.1.7). */
-static __always_inline int write_ttl(struct __sk_buff *skb, struct packet *p)
+static __always_inline int write_ttl(struct __sk_buff *skb, const struct packet *p)
 {
 	__u32 at = p->version == 4 ? ETH_HLEN + 8 : ETH_HLEN + 7;
 	__u8 ttl = 64;
@@ -149,21 +175,21 @@ static __always_inline int write_ttl(struct __sk_buff *skb, struct packet *p)
 }
 
 /* Swapping addresses leaves every checksum but the type's share as it was. */
-static __always_inline int answer_echo(struct __sk_buff *skb, const struct port *port,
-				       struct packet *p)
+GLOBAL int answer_echo(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
-	__u16 old = bpf_htons(p->icmp_type << 8);
-	__u16 type = p->version == 4 ? 0 : 129;
-	__u16 new = bpf_htons(type << 8);
-	__u8 byte = type;
+	__u16 old, new;
+	__u8 type;
 	struct ethhdr eth = {};
 
-	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	if (!port || !p || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return TC_ACT_SHOT;
+	type = p->version == 4 ? 0 : 129;
+	old = bpf_htons(p->icmp_type << 8);
+	new = bpf_htons(type << 8);
 	__builtin_memcpy(eth.h_dest, eth.h_source, 6);
 	__builtin_memcpy(eth.h_source, port->mac, 6);
 	if (bpf_l4_csum_replace(skb, p->l4 + 2, old, new, 2) ||
-	    bpf_skb_store_bytes(skb, p->l4, &byte, 1, 0) || write_ttl(skb, p) ||
+	    bpf_skb_store_bytes(skb, p->l4, &type, 1, 0) || write_ttl(skb, p) ||
 	    bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return TC_ACT_SHOT;
 	if (p->version == 4) {

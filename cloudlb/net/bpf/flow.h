@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Connections that a director remembers, as it sees them: from the client's side only. */
+/* States of connections by what their clients send, and those that a director remembers. */
 #pragma once
 
 #include "maps.h"
 #include "parse.h"
+#include "share.h"
 
 static __always_inline void flow_key_of(struct flow_key *key, __u32 network, const struct packet *p)
 {
@@ -36,7 +37,7 @@ static __always_inline void count_connection(__u32 member)
 		__sync_fetch_and_add(&c->total, 1);
 }
 
-static __always_inline void enter(struct flow *flow, __u32 state)
+static __always_inline void enter(struct flow *flow, const struct flow_key *key, __u32 state)
 {
 	if (flow->state == state)
 		return;
@@ -45,6 +46,7 @@ static __always_inline void enter(struct flow *flow, __u32 state)
 		count_flow(flow->member, state, 1);
 	}
 	flow->state = state;
+	share(key, flow);
 }
 
 static __always_inline int opens(const struct packet *p)
@@ -57,31 +59,58 @@ static __always_inline __u32 first_state(const struct packet *p)
 	return p->protocol == IPPROTO_UDP ? FLOW_UDP : FLOW_OPENING;
 }
 
+/* The state of a connection after a packet of its client. */
+static __always_inline __u32 next_state(__u32 state, const struct packet *p)
+{
+	if (p->protocol != IPPROTO_TCP)
+		return state;
+	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+		return FLOW_CLOSING;
+	return state == FLOW_OPENING && p->tcp_flags & TCP_ACK ? FLOW_ESTABLISHED : state;
+}
+
 /* A client's packet of a known connection. */
-static __always_inline void follow(struct flow *flow, const struct packet *p)
+static __always_inline void follow(struct flow *flow, const struct flow_key *key,
+				   const struct packet *p)
 {
 	flow->seen = bpf_jiffies64();
-	if (p->protocol != IPPROTO_TCP)
-		return;
-	if (p->tcp_flags & (TCP_FIN | TCP_RST))
-		enter(flow, FLOW_CLOSING);
-	else if (flow->state == FLOW_OPENING && p->tcp_flags & TCP_ACK)
-		enter(flow, FLOW_ESTABLISHED);
+	enter(flow, key, next_state(flow->state, p));
+}
+
+static __always_inline void count_answer(struct __sk_buff *skb, __u32 member)
+{
+	struct traffic *t = bpf_map_lookup_elem(&traffic, &member);
+
+	if (t) {
+		t->packets_out += skb->gso_segs > 1 ? skb->gso_segs : 1;
+		t->bytes_out += skb->len;
+	}
 }
 
 struct sweep {
 	__u64 now;
+	__u64 second;
 	__u64 timeout[4];
 };
+
+/* Whether a member's connection has been silent for longer than its pool, or the host, allows. */
+static __always_inline int is_over(const struct sweep *sweep, const struct member *member,
+				   __u64 seen, __u32 state)
+{
+	struct pool *pool = bpf_map_lookup_elem(&pools, &member->pool);
+	__u32 seconds = pool ? pool->timeout[state & 3] : 0;
+	__u64 limit = seconds ? seconds * sweep->second : sweep->timeout[state & 3];
+
+	return sweep->now >= seen && sweep->now - seen >= limit;
+}
 
 /* Forget what is over, and what belonged to members that are gone. */
 static long sweep_flow(void *map, struct flow_key *key, struct flow *flow, struct sweep *sweep)
 {
 	struct member *member = bpf_map_lookup_elem(&members, &flow->member);
-	__u64 seen = flow->seen;
 	int orphan = !member || member->state == MEMBER_FREE;
 
-	if (!orphan && (sweep->now < seen || sweep->now - seen < sweep->timeout[flow->state & 3]))
+	if (!orphan && !is_over(sweep, member, flow->seen, flow->state))
 		return 0;
 	if (!bpf_map_delete_elem(map, key) && !orphan)
 		count_flow(flow->member, flow->state, -1);

@@ -27,18 +27,56 @@ static __always_inline __u32 *delivered(__u32 ifindex, const struct address *a)
 	return bpf_map_lookup_elem(&deliveries, &key);
 }
 
+/* Whether the guest behind a tap is to hold the address; with edge NAT it is not. */
+static __always_inline int holds(__u32 ifindex, const struct address *a)
+{
+	__u32 *number = delivered(ifindex, a);
+	struct member *member = number ? bpf_map_lookup_elem(&members, number) : 0;
+
+	return member && member->mode != MODE_EDGE_NAT;
+}
+
 static __always_inline int guard_drop(void)
 {
 	count_event(EVENT_GUARD_DROP);
 	return TC_ACT_SHOT;
 }
 
+struct search {
+	struct sighting seen;
+	struct learned_key chosen;
+	__u64 oldest;
+};
+
+/* For bpf_loop (Linux 5.17): unrolled, the verifier would walk every way through all places. */
+static long look_at_place(__u32 place, struct search *search)
+{
+	struct learned_key key = {.ifindex = search->chosen.ifindex, .place = place};
+	struct sighting *known = bpf_map_lookup_elem(&learned, &key);
+
+	if (!known || same_address(&known->address, &search->seen.address)) {
+		search->chosen.place = place;
+		return 1;
+	}
+	if (known->at < search->oldest) {
+		search->oldest = known->at;
+		search->chosen.place = place;
+	}
+	return 0;
+}
+
+/* In the place that the address has, else in a free one, else instead of the address that was
+ * not seen for the longest time. Two CPUs at once may give an address two places; the reader
+ * takes the later.
+ */
 static __always_inline void learn(__u32 ifindex, const struct address *a)
 {
-	struct delivery_key key = {.ifindex = ifindex, .address = *a};
-	__u64 now = bpf_ktime_get_ns();
+	struct search search = {.seen = {.address = *a, .at = bpf_ktime_get_ns()},
+				.chosen = {.ifindex = ifindex},
+				.oldest = ~0ULL};
 
-	bpf_map_update_elem(&learned, &key, &now, BPF_ANY);
+	bpf_loop(LEARNED_PER_PORT, look_at_place, &search, 0);
+	bpf_map_update_elem(&learned, &search.chosen, &search.seen, BPF_ANY);
 }
 
 static __always_inline int load_arp(struct __sk_buff *skb, struct arp_ipv4 *arp)
@@ -69,8 +107,13 @@ static __always_inline int guard_arp_from_guest(struct __sk_buff *skb, struct po
 	}
 	if (arp.header.ar_op != bpf_htons(ARPOP_REQUEST) || sender_ipv4 == target_ipv4)
 		return guard_drop();
-	/* Without an own address yet the request goes out as a probe; its answer serves as well. */
+	/* Without an own address yet the request goes out as a probe; its answer serves as well. So
+	 * it does where what was learned has become a pool's address since.
+	 */
 	sender_ipv4 = port->own_ipv4;
+	map_ipv4(&sender, sender_ipv4);
+	if (guarded(port->network, &sender))
+		sender_ipv4 = 0;
 	if (bpf_skb_store_bytes(skb, ETH_HLEN + __builtin_offsetof(struct arp_ipv4, sender),
 				&sender_ipv4, 4, 0))
 		return guard_drop();
@@ -168,7 +211,7 @@ static __always_inline int guard_arp_to_guest(struct __sk_buff *skb, struct port
 	map_ipv4(&target, ipv4);
 	__builtin_memcpy(&ipv4, arp.sender, 4);
 	map_ipv4(&sender, ipv4);
-	if (delivered(skb->ifindex, &sender))
+	if (holds(skb->ifindex, &sender))
 		return guard_drop();
 	if (arp.header.ar_op == bpf_htons(ARPOP_REQUEST) && guarded(port->network, &target))
 		return guard_drop();
@@ -186,7 +229,7 @@ static __always_inline int guard_nd_to_guest(struct __sk_buff *skb, struct port 
 		return NOT_OURS;
 	if (p->icmp_type == 135 && guarded(port->network, &nd.target))
 		return guard_drop();
-	if (p->icmp_type == 136 && delivered(skb->ifindex, &nd.target))
+	if (p->icmp_type == 136 && holds(skb->ifindex, &nd.target))
 		return guard_drop();
 	return NOT_OURS;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of the maps as the programs lay them out: maps.h names the same fields.
+"""The records of the maps as the programs lay them out: records.h names the same.
 
 Addresses are 16 octets with IPv4 mapped into IPv6 (RFC 4291, 2.5.5.2), ports two octets in
 network order.
@@ -59,13 +59,19 @@ class Count(NamedTuple):
 
 
 class PortRecord(NamedTuple):
-    """An interface with a program; own addresses are learned from the guest behind it."""
+    """An interface with a program; own addresses are learned from the guest behind it.
+
+    The host's are those that this host has there, zero where it has none.
+    """
 
     network: int
     own_ipv4: bytes
     own_link_local: bytes
     mac: bytes
-    attached: int = 1
+    attached: int
+    mtu: int
+    host_ipv4: bytes
+    host_ipv6: bytes
 
 
 class VipKey(NamedTuple):
@@ -85,14 +91,28 @@ class ServiceKey(NamedTuple):
 
 
 class SchedulerNumber(IntEnum):
-    """The schedulers that the programs know."""
+    """How the programs choose: rotations, then counts, then tables."""
 
     ROUND_ROBIN = 0
-    SOURCE_HASH = 1
+    WRR_INTERLEAVED = 1
+    WRR_LVS = 2
+    WRR_SMOOTH = 3
+    LC_ACTIVE = 4
+    LC_LVS = 5
+    WLC_ACTIVE = 6
+    WLC_LVS = 7
+    SOURCE_HASH = 8
+    FLOW_HASH = 9
+    MAGLEV = 10
 
 
 class PoolRecord(NamedTuple):
-    """A pool: new connections go to the members in slots[base, base + length)."""
+    """A pool: new connections go to the members in slots[base, base + length).
+
+    ``prefix`` counts bits of the 128 of mapped addresses, ``persistence`` seconds, and so do the
+    time-outs of connections by their state; those that are 0 are in the settings. ``router`` is
+    the virtual router whose master announces the address, 0 where this host always does.
+    """
 
     id: bytes
     network: int
@@ -102,6 +122,13 @@ class PoolRecord(NamedTuple):
     length: int
     order: int
     scheduler: int
+    persistence: int
+    prefix: int
+    router: int
+    opening: int
+    established: int
+    closing: int
+    udp: int
 
 
 class MemberState(IntEnum):
@@ -119,8 +146,20 @@ class MemberRole(IntFlag):
     GUEST = 2
 
 
+class ModeNumber(IntEnum):
+    """How packets reach a member."""
+
+    DR = 0
+    TUN = 1
+    EDGE_NAT = 2
+
+
 class MemberRecord(NamedTuple):
-    """A member; ``rank`` is its place among the members of its pool."""
+    """A member; ``rank`` is its place among the members of its pool.
+
+    ``own`` is its own address, all zero where none is known; ``port`` is zero where the
+    virtual one is meant. ``former`` has a bit for each former mode of a guest.
+    """
 
     id: bytes
     pool: int
@@ -129,13 +168,31 @@ class MemberRecord(NamedTuple):
     mac: bytes
     state: int
     role: int
+    own: bytes
+    port: bytes
+    mode: int
+    former: int
 
 
 class DeliveryKey(NamedTuple):
-    """A pool's address behind a guest's tap."""
+    """A pool's address behind a guest's tap; with edge NAT the guest's own address too."""
 
     ifindex: int
     address: bytes
+
+
+class LearnedKey(NamedTuple):
+    """One of the places that a port has for addresses of the guest behind it."""
+
+    ifindex: int
+    place: int
+
+
+class Sighting(NamedTuple):
+    """An address that a guest was seen to use, and when: nanoseconds since boot."""
+
+    address: bytes
+    at: int
 
 
 class FlowKey(NamedTuple):
@@ -150,11 +207,114 @@ class FlowKey(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Where a connection goes; ``seen`` in jiffies."""
+    """Where a connection goes, and how; ``seen`` in jiffies."""
 
     seen: int
     member: int
     state: int
+    mode: int
+
+
+class Shared(NamedTuple):
+    """A connection that directors tell each other of, its key packed; ``idle`` in jiffies."""
+
+    key: bytes
+    member: int
+    state: int
+    mode: int
+    idle: int
+
+
+class Mate(NamedTuple):
+    """Another director of a virtual router, until a time in nanoseconds since boot."""
+
+    until: int
+    mac: bytes
+
+
+class SessionKey(NamedTuple):
+    """A connection through edge NAT as the guest behind a tap knows it."""
+
+    ifindex: int
+    protocol: int
+    client_port: bytes
+    port: bytes
+    client: bytes
+    guest: bytes
+
+
+class Session(NamedTuple):
+    """The pool's address and port of a connection, and its member; ``seen`` in jiffies."""
+
+    seen: int
+    address: bytes
+    member: int
+    state: int
+    port: bytes
+
+
+class FragmentedKey(NamedTuple):
+    """A datagram in fragments, as it comes to an interface."""
+
+    ifindex: int
+    id: int
+    protocol: int
+    source: bytes
+    destination: bytes
+
+
+class Fate(IntEnum):
+    """What the first part of a datagram decides for all of them."""
+
+    WAIT = 0
+    GO = 1
+    PASS = 2
+    DROP = 3
+
+
+class Fragmented(NamedTuple):
+    """A datagram's fate; ``held`` parts came before the first one, ``seen`` in jiffies.
+
+    ``address`` is what its parts get at a tap.
+    """
+
+    seen: int
+    address: bytes
+    member: int
+    fate: int
+    held: int
+
+
+class HeldKey(NamedTuple):
+    """A place for a part of a datagram that came before the first one."""
+
+    ifindex: int
+    id: int
+    protocol: int
+    source: bytes
+    destination: bytes
+    place: int
+
+
+class Held(NamedTuple):
+    """A part that waits, as a frame of so many octets."""
+
+    length: int
+    frame: bytes
+
+
+class ClientKey(NamedTuple):
+    """A client of a pool, or all clients of a prefix."""
+
+    pool: int
+    prefix: bytes
+
+
+class Client(NamedTuple):
+    """The member of a client's new connections, until a time in jiffies."""
+
+    until: int
+    member: int
 
 
 class Traffic(NamedTuple):
@@ -184,29 +344,51 @@ class Event(IntEnum):
     GUARD_DROP = 4
     GUARD_REWRITE = 5
     ANSWERED = 6
+    SESSION_CLASH = 7
+    NO_TUNNEL = 8
+    TOO_BIG = 9
+    TOO_BIG_DROP = 10
+    HELD = 11
+    PASSED_ON = 12
 
 
 class Settings(NamedTuple):
-    """Time-outs in jiffies: opening, established, closing, UDP."""
+    """Time-outs in jiffies: opening, established, closing, UDP; and a second in jiffies."""
 
     opening: int
     established: int
     closing: int
     udp: int
+    second: int
 
 
 NUMBER = Codec(Number, "I")
 COUNT = Codec(Count, "Q")
-PORT = Codec(PortRecord, "I4s16s6sBx")
+PORT = Codec(PortRecord, "I4s16s6sBxI4s16s")
+NO_ADDRESS = bytes(16)
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
-POOL = Codec(PoolRecord, "16sI16sIIIII")
-MEMBER = Codec(MemberRecord, "16sIII6sBB")
+POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIII")
+NO_POOL = POOL.unpack(bytes(POOL.size))
+MEMBER = Codec(MemberRecord, "16sIII6sBB16s2sBB")
+NO_MEMBER = MEMBER.unpack(bytes(MEMBER.size))
 DELIVERY_KEY = Codec(DeliveryKey, "I16s")
+LEARNED_KEY = Codec(LearnedKey, "II")
+SIGHTING = Codec(Sighting, "16sQ")
 FLOW_KEY = Codec(FlowKey, "I2s2s16s16sI")
-FLOW = Codec(Flow, "QII")
+FLOW = Codec(Flow, "QIBB2x")
+SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBB2xI")
+MATE = Codec(Mate, "Q6s2x")
+SESSION_KEY = Codec(SessionKey, "II2s2s16s16s")
+SESSION = Codec(Session, "Q16sII2s6x")
+FRAGMENTED_KEY = Codec(FragmentedKey, "III16s16s")
+FRAGMENTED = Codec(Fragmented, "Q16sIII4x")
+HELD_KEY = Codec(HeldKey, "III16s16sI")
+HELD = Codec(Held, "I1600s")
+CLIENT_KEY = Codec(ClientKey, "I16s")
+CLIENT = Codec(Client, "QI4x")
 TRAFFIC = Codec(Traffic, "QQQQ")
 CONNECTIONS = Codec(Connections, "QQQ40x")
-SETTINGS = Codec(Settings, "QQQQ")
+SETTINGS = Codec(Settings, "QQQQQ")
 TICKET = Codec(Count, "Q56x")

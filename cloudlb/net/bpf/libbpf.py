@@ -37,6 +37,10 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
     ),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
+    "ring_buffer__new": (c_void_p, (c_int, c_void_p, c_void_p, c_void_p)),
+    "ring_buffer__epoll_fd": (c_int, (c_void_p,)),
+    "ring_buffer__consume": (c_int, (c_void_p,)),
+    "ring_buffer__free": (None, (c_void_p,)),
     "libbpf_num_possible_cpus": (c_int, ()),
 }
 
@@ -195,6 +199,25 @@ class Libbpf:
         )
         self._check(self._lib.bpf_prog_test_run_opts(fd, byref(options)), "test_run")
         return options.retval, out.raw[: options.data_size_out], options.duration
+
+    def ring_new(self, fd: int, callback: Any) -> int:
+        """A reader of a ring buffer; ``callback(context, data, size)`` gets each record."""
+        ring: int | None = self._lib.ring_buffer__new(fd, callback, None, None)
+        if not ring:
+            raise self._error("ring_buffer__new", fd)
+        return ring
+
+    def ring_fd(self, ring: int) -> int:
+        """What select can wait with for records."""
+        return self._check(self._lib.ring_buffer__epoll_fd(ring), "ring")
+
+    def ring_consume(self, ring: int) -> None:
+        """Give the callback all records that there are."""
+        self._check(self._lib.ring_buffer__consume(ring), "ring")
+
+    def ring_free(self, ring: int) -> None:
+        """Give a reader back."""
+        self._lib.ring_buffer__free(ring)
 
     def _each(self, following: Any, handle: c_void_p) -> Iterator[c_void_p]:
         item = following(handle, None)

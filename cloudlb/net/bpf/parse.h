@@ -24,7 +24,17 @@
 
 #define IPV4_FRAGMENT 0x3fff /* offset and "more fragments" (RFC 791) */
 
-enum kind { KIND_OTHER, KIND_ARP, KIND_ND, KIND_ECHO, KIND_ICMP, KIND_TRANSPORT, KIND_FRAGMENT };
+enum kind {
+	KIND_OTHER,
+	KIND_ARP,
+	KIND_ND,
+	KIND_ECHO,
+	KIND_ICMP,
+	KIND_TRANSPORT,
+	KIND_FRAGMENT, /* of which part_of() makes one of the following */
+	KIND_FIRST_PART,
+	KIND_LATER_PART,
+};
 
 struct packet {
 	enum kind kind;
@@ -38,6 +48,7 @@ struct packet {
 	__u8 icmp_type;
 	__u8 version;
 	__u8 hop_limit;
+	__u32 id; /* of the datagram, where this is a part of one */
 };
 
 #define TCP_FIN 1
@@ -73,6 +84,47 @@ struct nd_message {
 	__u32 flags;
 	struct address target;
 };
+
+/* A function that the verifier looks at once, and not for each way that leads to it. What its
+ * arguments point to may be nothing, as far as it can know.
+ */
+#define GLOBAL __attribute__((noinline))
+
+static __always_inline int drop_for(__u32 event)
+{
+	count_event(event);
+	return TC_ACT_SHOT;
+}
+
+/* What stands for a member's number where there is none. */
+#define PASSED (-1)  /* not a pool's packet */
+#define REFUSED (-2) /* dropped, and counted where it should be */
+#define PASSED_ON (-3) /* now addressed to another director */
+#define UNDECIDED (-4)
+
+static __always_inline int refuse_for(__u32 event)
+{
+	count_event(event);
+	return REFUSED;
+}
+
+/* Ports and flags, once the whole header is known to be there: what is begun can be finished. */
+static __always_inline int load_ports(struct __sk_buff *skb, struct packet *p)
+{
+	__u8 head[sizeof(struct tcphdr)] = {};
+
+	if (p->protocol == IPPROTO_TCP) {
+		if (bpf_skb_load_bytes(skb, p->l4, head, sizeof(struct tcphdr)))
+			return -1;
+		p->tcp_flags = head[13];
+	} else if (p->protocol != IPPROTO_UDP ||
+		   bpf_skb_load_bytes(skb, p->l4, head, sizeof(struct udphdr))) {
+		return -1;
+	}
+	__builtin_memcpy(&p->source_port, head, 2);
+	__builtin_memcpy(&p->port, head + 2, 2);
+	return 0;
+}
 
 /* Make `length` bytes readable; the caller reloads its pointers afterwards. */
 static __always_inline int need(struct __sk_buff *skb, __u64 length)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loaded programs and their maps, pinned so that they outlive the process.
 
-Below the directory on the BPF file system, ``maps-<digest of their layout>-<flow table size>``
-holds the maps and ``programs-<digest of the sources>-<flow table size>`` the programs. A new
+Below the directory on the BPF file system, ``maps-<digest of their layout>-<sizes of tables>``
+holds the maps and ``programs-<digest of the sources>-<sizes of tables>`` the programs. A new
 version with the same layout takes the maps over with all connections in them; one with another
-layout or another size of the flow table starts with empty maps.
+layout or other sizes starts with empty maps.
 """
 
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +17,60 @@ from pathlib import Path
 from cloudlb.model.errors import EngineError
 from cloudlb.net.bpf import build, layout
 from cloudlb.net.bpf.layout import (
+    Client,
+    ClientKey,
     Connections,
     Count,
     DeliveryKey,
     Flow,
     FlowKey,
+    Fragmented,
+    FragmentedKey,
+    Held,
+    HeldKey,
+    LearnedKey,
+    Mate,
     MemberRecord,
     Number,
     PoolRecord,
     PortRecord,
     ServiceKey,
+    Session,
+    SessionKey,
     Settings,
+    Sighting,
     Traffic,
     VipKey,
 )
 from cloudlb.net.bpf.libbpf import Libbpf
 from cloudlb.net.bpf.maps import BpfMap, PerCpuMap
+from cloudlb.net.bpf.ring import Ring
 
 SOURCE = "cloudlb.bpf.c"
 _RUN_FRAME = bytes(64)
+_DRAFT = "programs-draft"
+_OURS = re.compile(rf"(maps|programs)-[0-9a-f]{{16}}(-\d+)+|{_DRAFT}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many entries tables have: connections, bound clients, datagrams in parts."""
+
+    flows: int = 262144
+    clients: int = 262144
+    fragments: int = 8192
+
+    def __str__(self) -> str:
+        return f"{self.flows}-{self.clients}-{self.fragments}"
+
+    def by_map(self) -> dict[str, int]:
+        """The sizes of the maps that have none of their own."""
+        return {
+            "flows": self.flows,
+            "sessions": self.flows,
+            "clients": self.clients,
+            "fragmented": self.fragments,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,26 +88,33 @@ class Maps:
     members: BpfMap[Number, MemberRecord]
     deliveries: BpfMap[DeliveryKey, Number]
     flows: BpfMap[FlowKey, Flow]
+    clients: BpfMap[ClientKey, Client]
+    sessions: BpfMap[SessionKey, Session]
+    fragmented: BpfMap[FragmentedKey, Fragmented]
+    held: BpfMap[HeldKey, Held]
     traffic: PerCpuMap[Traffic]
     connections: BpfMap[Number, Connections]
-    learned: BpfMap[DeliveryKey, Count]
+    learned: BpfMap[LearnedKey, Sighting]
     events: PerCpuMap[Count]
     settings: BpfMap[Number, Settings]
+    leases: BpfMap[Number, Count]
+    mates: BpfMap[Number, Mate]
 
 
 class Programs:
     """Programs and maps of one host, opened or loaded; close() leaves the pins in place."""
 
-    def __init__(self, bpffs: Path, objects: Path, flow_table_size: int) -> None:
+    def __init__(self, bpffs: Path, objects: Path, sizes: Sizes) -> None:
         self.libbpf = Libbpf()
-        self.version = f"{build.digest()}-{flow_table_size}"
+        self.version = f"{build.digest()}-{sizes}"
         self._root = bpffs
         self._pinned = bpffs / f"programs-{self.version}"
-        self._maps = bpffs / f"maps-{_layout_digest()}-{flow_table_size}"
+        self.pins = bpffs / f"maps-{_layout_digest()}-{sizes}"
         try:
-            if not self._pinned.is_dir() or not self._maps.is_dir():
-                self._load(build.compile_program(SOURCE, objects), flow_table_size)
-            self.maps = _open_maps(self.libbpf, self._maps)
+            if not self._pinned.is_dir() or not self.pins.is_dir():
+                self._load(build.compile_program(SOURCE, objects), sizes)
+            self.maps = _open_maps(self.libbpf, self.pins)
+            self.news = Ring(self.libbpf, self.pins / "news")
             self._fds = {p.name: self.libbpf.get(p) for p in self._pinned.iterdir()}
         except OSError as error:
             raise EngineError(
@@ -84,46 +127,50 @@ class Programs:
         """The file descriptor of a program."""
         return self._fds[name]
 
-    def run(self, name: str) -> None:
-        """Run a program once, outside any packet's way."""
-        self.libbpf.test_run(self._fds[name], _RUN_FRAME)
+    def run(self, name: str, frame: bytes = _RUN_FRAME) -> int:
+        """Run a program once, outside any packet's way; what it returns."""
+        return self.libbpf.test_run(self._fds[name], frame)[0]
 
     def remove_others(self) -> None:
         """Remove the pins of other versions; to be called when nothing is attached to them."""
-        for path in self._root.iterdir():
-            if path not in (self._pinned, self._maps):
+        for path in pinned(self._root):
+            if path not in (self._pinned, self.pins):
                 shutil.rmtree(path)
-
-    def remove(self) -> None:
-        """Remove all pins of this host's cloudlb."""
-        if self._root.is_dir():
-            shutil.rmtree(self._root)
 
     def close(self) -> None:
         """Give all file descriptors back."""
+        self.news.close()
         for fd in self._fds.values():
             os.close(fd)
         for name in Maps.__slots__:
             getattr(self.maps, name).close()
 
-    def _load(self, path: Path, flow_table_size: int) -> None:
+    def _load(self, path: Path, sizes: Sizes) -> None:
         """Programs are pinned in a draft directory first: a crash leaves no half set."""
-        draft = self._root / "programs-draft"
+        draft = self._root / _DRAFT
         for directory in (draft, self._pinned):
             if directory.is_dir():
                 shutil.rmtree(directory)
-        self._maps.mkdir(parents=True, exist_ok=True)
+        self.pins.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         with self.libbpf.open_object(path) as handle:
-            for name, fd in self.libbpf.load(
-                handle, self._maps, {"flows": flow_table_size}
-            ).items():
+            for name, fd in self.libbpf.load(handle, self.pins, sizes.by_map()).items():
                 self.libbpf.pin(fd, draft / name)
         draft.rename(self._pinned)
 
 
+def pinned(root: Path) -> list[Path]:
+    """The directories of pins below ``root``, of this and other versions; no one else's."""
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if _OURS.fullmatch(path.name))
+
+
 def _layout_digest() -> str:
-    return hashlib.sha256((build.SOURCES / "maps.h").read_bytes()).hexdigest()[:16]
+    state = hashlib.sha256()
+    for name in ("records.h", "maps.h"):
+        state.update((build.SOURCES / name).read_bytes())
+    return state.hexdigest()[:16]
 
 
 def _open_maps(libbpf: Libbpf, pins: Path) -> Maps:
@@ -140,9 +187,15 @@ def _open_maps(libbpf: Libbpf, pins: Path) -> Maps:
         members=BpfMap(libbpf, pins / "members", number, layout.MEMBER),
         deliveries=BpfMap(libbpf, pins / "deliveries", layout.DELIVERY_KEY, number),
         flows=BpfMap(libbpf, pins / "flows", layout.FLOW_KEY, layout.FLOW),
+        clients=BpfMap(libbpf, pins / "clients", layout.CLIENT_KEY, layout.CLIENT),
+        sessions=BpfMap(libbpf, pins / "sessions", layout.SESSION_KEY, layout.SESSION),
+        fragmented=BpfMap(libbpf, pins / "fragmented", layout.FRAGMENTED_KEY, layout.FRAGMENTED),
+        held=BpfMap(libbpf, pins / "held", layout.HELD_KEY, layout.HELD),
         traffic=PerCpuMap(libbpf, pins / "traffic", layout.TRAFFIC),
         connections=BpfMap(libbpf, pins / "connections", number, layout.CONNECTIONS),
-        learned=BpfMap(libbpf, pins / "learned", layout.DELIVERY_KEY, layout.COUNT),
+        learned=BpfMap(libbpf, pins / "learned", layout.LEARNED_KEY, layout.SIGHTING),
         events=PerCpuMap(libbpf, pins / "events", layout.COUNT),
         settings=BpfMap(libbpf, pins / "settings", number, layout.SETTINGS),
+        leases=BpfMap(libbpf, pins / "leases", number, layout.COUNT),
+        mates=BpfMap(libbpf, pins / "mates", number, layout.MATE),
     )

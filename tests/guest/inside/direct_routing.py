@@ -22,10 +22,9 @@ import pytest
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Plane
+from cloudlb.model.dataplane import Algorithm, Plane
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Scheduler
 from tests.packet.conftest import FLOWS, UPLINK_MAC
 from tests.packet.frames import arp
 from tests.planes import NETWORK, VIP4, VIP6, backend, backends, both, compute, director, mac
@@ -36,7 +35,7 @@ VIPS = [pytest.param(VIP4, id="ipv4"), pytest.param(VIP6, id="ipv6")]
 PINS = Path("/sys/fs/bpf/site")
 _CLONE_NEWNET = 0x40000000
 _PORT = 80
-_LINKS = f"""link add br0 type bridge
+LINKS = f"""link add br0 type bridge
 link set br0 up
 link add up0 address {UPLINK_MAC} type veth peer name up1
 link set up1 master br0
@@ -139,7 +138,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The link with everybody on it, before any pool."""
     vips = f"address add {VIP4}/32 dev eth0\naddress add {VIP6}/128 dev eth0 nodad\n"
     with ExitStack() as stack:
-        run("ip", "-batch", "-", text=_LINKS)
+        run("ip", "-batch", "-", text=LINKS)
         stack.callback(run, "ip", "-batch", "-", text="link del up0\nlink del br0\n")
         engine = EbpfEngine(PINS, tmp_path_factory.mktemp("objects"), FLOWS)
         stack.callback(engine.close)
@@ -207,8 +206,8 @@ def test_a_member_that_is_taken_out_gets_no_more_connections(pools: Site) -> Non
     assert [pools.connect(VIP4) for _ in range(4)] == [18] * 4
 
 
-@pytest.mark.parametrize("scheduler", Scheduler)
-def test_what_was_applied_is_observed(pools: Site, scheduler: Scheduler) -> None:
+@pytest.mark.parametrize("scheduler", Algorithm)
+def test_what_was_applied_is_observed(pools: Site, scheduler: Algorithm) -> None:
     members = (backend(17, 5), backend(18, idle=True), backend(4, 0))
     four = both(director(members, scheduler, VIP4, pool=1), 18)
     six = compute(17, address=VIP6, pool=2)

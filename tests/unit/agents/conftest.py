@@ -1,22 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A clock that stands still until told."""
+"""A clock that stands still until told, and a director that probes by it."""
+
+from collections.abc import Iterator
 
 import pytest
 
-
-class Clock:
-    """Seconds that pass only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pass_seconds(self, seconds: float) -> None:
-        self.now += seconds
+from cloudlb.agents import probe, wires
+from tests.unit.agents.clock import Clock
+from tests.unit.agents.wire import Director, Wire
 
 
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def director(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Director]:
+    monkeypatch.setattr(wires, "ProbeSocket", Wire)
+    monkeypatch.setattr(probe, "_LONGEST_WAIT", 0.0)
+    Wire.opened = []
+    made = Director(clock)
+    yield made
+    for wire in Wire.opened:
+        wire.close()
+    made.prober.close()

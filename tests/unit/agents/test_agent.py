@@ -12,12 +12,13 @@ from uuid import UUID
 import pytest
 
 from cloudlb.agents import agent as agents
+from cloudlb.agents import announce, upkeep
 from cloudlb.agents.agent import Agent, Settings
 from cloudlb.agents.pools import Source
 from cloudlb.agents.store import SnapshotStore
 from cloudlb.drivers.dr import DirectRouting
 from cloudlb.engines.memory import MemoryEngine
-from cloudlb.model.errors import InvalidRequest, Unavailable
+from cloudlb.model.errors import EngineError, InvalidRequest, Unavailable
 from cloudlb.model.host import Role
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import Realization, RealizationState, Report, Snapshot
@@ -49,6 +50,11 @@ class Conductor:
             raise Unavailable("The conductor does not answer.")
         self.reports.append(report)
 
+    def health_of(self, number: int) -> Health | None:
+        """The last word on a member."""
+        words = [w for r in self.reports for w in r.health if w.member_id == member_id(number)]
+        return words[-1].health if words else None
+
     def told(self, pool_id: UUID = POOL) -> Realization | None:
         """The last word on a pool."""
         words = [w for r in self.reports for w in r.realizations if w.pool_id == pool_id]
@@ -72,6 +78,7 @@ class Host:
         self.kernel = MemoryEngine()
         self.threads: list[threading.Thread] = []
         self.stopping = threading.Event()
+        self.pull_interval = 3600.0
 
     def make(self) -> Agent:
         settings = Settings(
@@ -81,7 +88,7 @@ class Host:
             engine="memory",
             libvirt_uri="",
             state_dir=self.directory,
-            pull_interval=3600,
+            pull_interval=self.pull_interval,
             report_interval=3600,
         )
         self.agent = Agent(settings, self.conductor, {"dr": DirectRouting()}, self.kernel)
@@ -90,6 +97,10 @@ class Host:
     def start(self) -> "Host":
         """A new agent with all its threads."""
         self.make()
+        return self.run()
+
+    def run(self) -> "Host":
+        """The threads of the agent that was made."""
         self.stopping = threading.Event()
         self.threads = [
             threading.Thread(target=run, args=(self.stopping,), name=name)
@@ -128,7 +139,9 @@ def test_what_the_conductor_wants_is_applied_reported_and_kept(host: Host) -> No
     host.conductor.wanted = ONE
     host.start()
     until("the report", lambda: host.conductor.told() is not None)
-    assert host.conductor.told() == Realization(POOL, 5, RealizationState.REALIZED)
+    assert host.conductor.told() == Realization(
+        POOL, 5, RealizationState.REALIZED, announcing=True
+    )
     assert set(host.kernel.observe()) == {POOL}
     until("the file", lambda: SnapshotStore(host.directory).load() is not None)
     loaded = SnapshotStore(host.directory).load()
@@ -169,13 +182,35 @@ def test_a_new_director_announces_on_the_networks_link(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[tuple[str, bytes]] = []
-    monkeypatch.setattr(agents, "send_frame", lambda name, frame: sent.append((name, frame)))
+    monkeypatch.setattr(announce, "send_frame", lambda name, frame: sent.append((name, frame)))
     host.conductor.wanted = ONE
     host.start()
     until("the announcement", lambda: sent)
     ((name, frame),) = sent
     assert name == "lo"
     assert frame[38:42] == view(member(1)).pool.address.packed
+
+
+OFF = view(member(1, running=False), monitor=tcp_monitor())
+
+
+def test_a_conductor_that_lost_its_tables_is_told_of_members_health_again(host: Host) -> None:
+    host.conductor.wanted = snapshot(OFF)
+    host.pull_interval = 0.2
+    host.start()
+    until("the health", lambda: host.conductor.health_of(1))
+    host.conductor.reports.clear()
+    until("it again", lambda: host.conductor.health_of(1))
+    assert host.conductor.health_of(1) is Health.OFFLINE
+
+
+def test_a_host_that_was_forgotten_tells_at_once_what_it_has(host: Host) -> None:
+    host.conductor.wanted = ONE
+    host.start()
+    until("the uplink", lambda: any(r.inventory for r in host.conductor.reports))
+    host.conductor.reports.clear()
+    host.wants(replace(snapshot(generation=6), networks=()))
+    until("it again", lambda: any(r.inventory for r in host.conductor.reports))
 
 
 def test_without_a_conductor_it_comes_up_from_disk(host: Host) -> None:
@@ -215,6 +250,46 @@ def test_a_disk_that_is_full_stops_nothing(host: Host, caplog: pytest.LogCapture
     host.start()
     until("the report", lambda: host.conductor.told() is not None)
     until("the warning", lambda: "snapshot=5 not saved" in caplog.text)
+
+
+class Refusing(MemoryEngine):
+    """Takes what is wanted, but refuses all upkeep."""
+
+    refusals = 0
+
+    def sweep(self) -> None:
+        self.refusals += 1
+        raise EngineError("The kernel refuses the sweep.")
+
+
+def test_a_kernel_that_refuses_upkeep_does_not_end_the_agent(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upkeep, "_ROUND", 0.01)
+    kernel = host.kernel = Refusing()
+    host.start()
+    until("a second try", lambda: kernel.refusals > 1)
+    host.wants(ONE)
+    until("the pool", lambda: host.conductor.told() is not None)
+    assert all(thread.is_alive() for thread in host.threads)
+    assert caplog.text.count("upkeep=sweep state=failing") == 1
+
+
+def test_an_inventory_that_the_kernel_refuses_is_taken_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = []
+
+    def refuse(revision: int) -> None:
+        tried.append(revision)
+        raise EngineError("The kernel does not tell the guests' addresses.")
+
+    monkeypatch.setattr(agents, "_INVENTORY_INTERVAL", 0.01)
+    monkeypatch.setattr(host.make()._inventory, "take", refuse)
+    host.run()
+    until("a second try", lambda: len(tried) > 1)
+    assert all(thread.is_alive() for thread in host.threads)
+    assert caplog.text.count("upkeep=inventory state=failing") == 1
 
 
 class TestHealth:
@@ -269,7 +344,7 @@ class TestQuestions:
         assert agent.ask("events", {}) == {}
 
     def test_anything_else_is_refused_with_what_there_is(self, agent: Agent) -> None:
-        with pytest.raises(InvalidRequest, match="it answers stats, events"):
+        with pytest.raises(InvalidRequest, match="it answers stats, events, flows, explain"):
             agent.ask("weather", {})
 
     @pytest.mark.parametrize("args", [{}, {"pool_id": "x"}, {"pool_id": None}, {"pool_id": 5}])

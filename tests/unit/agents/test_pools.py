@@ -5,6 +5,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +17,7 @@ from cloudlb.model.dataplane import BackendState, Plane
 from cloudlb.model.errors import CloudlbError, EngineError
 from cloudlb.model.snapshot import PoolView, Realization, RealizationState
 from tests.planes import NETWORK, PORTS, VIP4, guest, member_id
-from tests.unit.agents.conftest import Clock
+from tests.unit.agents.clock import Clock
 from tests.views import member, snapshot, tcp_monitor, view
 
 POOL = UUID(int=1)
@@ -30,6 +31,10 @@ class Kernel(MemoryEngine):
         super().__init__()
         self.applied: list[UUID] = []
         self.refusal = ""
+        self.mastered: set[int] = set()
+
+    def announces(self, router: int) -> bool:
+        return not router or router in self.mastered
 
     def apply(self, pool_id: UUID, plane: Plane | None) -> None:
         if self.refusal:
@@ -42,6 +47,11 @@ class Kernel(MemoryEngine):
         frontend = self.observe()[POOL].frontend
         assert frontend
         return {b.member_id: b.state for b in frontend.backends}
+
+
+def realized(generation: int) -> Realization:
+    """What the only director of a pool says when it has brought it about."""
+    return Realization(POOL, generation, RealizationState.REALIZED, announcing=True)
 
 
 @dataclass
@@ -99,6 +109,11 @@ PROBED = view(member(1), member(2), monitor=tcp_monitor())
 REMOVED = view(member(1, removing=True), member(2))
 
 
+def removed_for(seconds: float, **spec: Any) -> PoolView:
+    """The view in which member 1 has been removed for so long."""
+    return view(member(1, removing=True, removed_for=seconds), member(2), **spec)
+
+
 @pytest.fixture
 def draining(host: Host) -> Host:
     """A director whose removed member 1 has a connection."""
@@ -111,14 +126,14 @@ def draining(host: Host) -> Host:
 def test_what_is_wanted_is_applied_and_said(host: Host) -> None:
     host.take(BOTH, generation=5)
     assert host.kernel.states() == dict.fromkeys(map(member_id, (1, 2)), BackendState.ACTIVE)
-    assert host.said == [Realization(POOL, 5, RealizationState.REALIZED)]
+    assert host.said == [realized(5)]
 
 
 def test_what_is_there_already_is_said_without_touching_the_kernel(host: Host) -> None:
     host.take(BOTH)
     host.take(BOTH, generation=2)
     assert host.kernel.applied == [POOL]
-    assert host.last == Realization(POOL, 2, RealizationState.REALIZED)
+    assert host.last == realized(2)
 
 
 @pytest.mark.requirement("L18")
@@ -128,7 +143,7 @@ def test_an_agent_that_starts_again_adopts_what_is_there(host: Host) -> None:
     host.take(BOTH)
     assert host.kernel.applied == [POOL]
     assert len(host.announced) == 1
-    assert host.said == [Realization(POOL, 1, RealizationState.REALIZED)] * 2
+    assert host.said == [realized(1)] * 2
 
 
 def test_a_new_agent_removes_nothing_before_it_was_told_what_is_wanted(host: Host) -> None:
@@ -174,7 +189,7 @@ class TestDrain:
         draining.kernel.close_connection(CLIENT)
         draining.pools.reconcile(POOL)
         assert set(draining.kernel.states()) == {member_id(2)}
-        assert draining.last == Realization(POOL, 2, RealizationState.REALIZED)
+        assert draining.last == realized(2)
 
     def test_without_connections_it_goes_at_once(self, host: Host) -> None:
         host.take(BOTH)
@@ -195,9 +210,34 @@ class TestDrain:
 
     def test_a_newer_view_does_not_put_the_deadline_off(self, draining: Host) -> None:
         draining.clock.pass_seconds(20)
-        draining.take(REMOVED, generation=3)
+        draining.take(removed_for(20), generation=3)
         draining.clock.pass_seconds(10)
         draining.pools.reconcile(POOL)
+        assert set(draining.kernel.states()) == {member_id(2)}
+
+    def test_a_director_that_hears_of_it_late_ends_it_with_the_others(self, host: Host) -> None:
+        host.take(view(member(1)))
+        host.kernel.connect(CLIENT)
+        host.take(removed_for(25), generation=2)
+        assert host.kernel.states()[member_id(1)] is BackendState.IDLE
+        host.clock.pass_seconds(5)
+        host.pools.reconcile(POOL)
+        assert set(host.kernel.states()) == {member_id(2)}
+
+    def test_one_that_was_removed_long_ago_goes_at_once(self, host: Host) -> None:
+        host.take(view(member(1)))
+        host.kernel.connect(CLIENT)
+        host.take(removed_for(30), generation=2)
+        assert set(host.kernel.states()) == {member_id(2)}
+        assert host.last.draining == ()
+
+    def test_a_timeout_that_is_changed_counts_from_the_removal(self, draining: Host) -> None:
+        draining.clock.pass_seconds(29)
+        draining.take(removed_for(29, drain_timeout=60), generation=3)
+        draining.clock.pass_seconds(30)
+        draining.pools.reconcile(POOL)
+        assert draining.kernel.states()[member_id(1)] is BackendState.IDLE
+        draining.take(removed_for(59, drain_timeout=10), generation=4)
         assert set(draining.kernel.states()) == {member_id(2)}
 
     def test_a_kernel_that_refuses_does_not_put_the_deadline_off(self, draining: Host) -> None:
@@ -242,6 +282,18 @@ class TestDrain:
         draining.take(REMOVED, generation=2)
         assert draining.kernel.states()[member_id(1)] is BackendState.IDLE
         assert draining.last.draining == (member_id(1),)
+
+    @pytest.mark.requirement("L9")
+    def test_a_restart_gives_it_no_more_time(self, draining: Host) -> None:
+        draining.clock.pass_seconds(20)
+        draining.start()
+        draining.take(removed_for(20), generation=2)
+        draining.clock.pass_seconds(9)
+        draining.pools.reconcile(POOL)
+        assert draining.kernel.states()[member_id(1)] is BackendState.IDLE
+        draining.clock.pass_seconds(1)
+        draining.pools.reconcile(POOL)
+        assert set(draining.kernel.states()) == {member_id(2)}
 
     def test_a_pool_that_is_removed_waits_for_nobody(self, draining: Host) -> None:
         draining.take(replace(REMOVED, removing=True), generation=3)
@@ -345,7 +397,7 @@ class TestExpiredView:
     def test_a_fresh_one_ends_it(self, host: Host) -> None:
         host.take(BOTH, source=Source.EXPIRED)
         host.take(BOTH, generation=2)
-        assert host.last == Realization(POOL, 2, RealizationState.REALIZED)
+        assert host.last == realized(2)
 
 
 class TestFailure:
@@ -365,7 +417,7 @@ class TestFailure:
             host.take(BOTH)
         host.kernel.refusal = ""
         host.pools.reconcile(POOL)
-        assert host.last == Realization(POOL, 1, RealizationState.REALIZED)
+        assert host.last == realized(1)
         assert host.announced == [host.kernel.observe()[POOL]]
 
     def test_a_removal_that_fails_is_not_said_to_be_done(self, host: Host) -> None:
@@ -405,3 +457,39 @@ def test_what_somebody_removed_from_the_kernel_is_put_back(host: Host) -> None:
     for pool_id in host.pools.resync():
         host.pools.reconcile(pool_id)
     assert set(host.kernel.states()) == {member_id(1), member_id(2)}
+
+    def test_a_pool_that_was_refused_half_way_is_removed_all_the_same(self, host: Host) -> None:
+        host.kernel.refusal = "no memory"
+        with pytest.raises(EngineError):
+            host.take(view(member(1)))
+        host.kernel.refusal = ""
+        host.take(replace(view(member(1)), removing=True), generation=2)
+        assert host.kernel.applied == [POOL]
+        assert host.said[-1].state is RealizationState.GONE
+
+
+class TestSeveralDirectors:
+    @pytest.mark.requirement("L14")
+    def test_one_that_is_not_elected_forwards_and_announces_nothing(self, clock: Clock) -> None:
+        host = Host(clock)
+        host.take(view(member(1), directors=("d1", "d2"), virtual_router=9))
+        assert host.kernel.states() == {member_id(1): BackendState.ACTIVE}
+        assert host.announced == []
+        assert not host.last.announcing
+
+    @pytest.mark.requirement("L14")
+    def test_a_new_pool_of_an_elected_one_is_announced(self, clock: Clock) -> None:
+        host = Host(clock)
+        host.kernel.mastered.add(9)
+        host.take(view(member(1), directors=("d1", "d2"), virtual_router=9))
+        assert [plane.pool_id for plane in host.announced] == [POOL]
+        assert host.last.announcing
+
+    @pytest.mark.requirement("L14")
+    def test_a_take_over_is_told_at_the_next_reconcile(self, clock: Clock) -> None:
+        host = Host(clock)
+        host.take(view(member(1), directors=("d1", "d2"), virtual_router=9))
+        host.kernel.mastered.add(9)
+        host.pools.reconcile(POOL)
+        assert host.last.announcing
+        assert host.announced == [], "who elects has told the link"

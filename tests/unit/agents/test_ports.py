@@ -4,6 +4,7 @@
 import logging
 import threading
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 
@@ -13,6 +14,7 @@ from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Role
+from cloudlb.model.network import Address
 from cloudlb.net.link import Link
 from tests.planes import NETWORK
 
@@ -55,6 +57,7 @@ class Host:
 
     def __init__(self, *roles: Role, kernel: Kernel | None = None) -> None:
         self.kernel = kernel or Kernel()
+        self.addresses: dict[int, list[Address]] = {}
         self.changes = 0
         self.ports = Ports(
             {"lan": "br0", "lan2": "br1"},
@@ -62,6 +65,7 @@ class Host:
             self.kernel,
             threading.RLock(),
             self._changed,
+            lambda index: self.addresses.get(index, []),
         )
 
     def _changed(self) -> None:
@@ -97,6 +101,53 @@ def compute() -> Host:
 )
 def test_a_host_attaches_by_its_roles(roles: tuple[Role, ...], ports: list[HostPort]) -> None:
     assert Host(*roles).knows(BRIDGE, UNMAPPED, TAP).carried == ports
+
+
+FIRST, SECOND4, OWN6 = map(ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
+
+
+def test_an_uplink_knows_the_hosts_addresses_in_a_fixed_order() -> None:
+    for order in ([OWN6, SECOND4, FIRST], [FIRST, OWN6, SECOND4]):
+        host = Host(Role.DIRECTOR)
+        host.addresses[BRIDGE.index] = order
+        host.knows(BRIDGE)
+        assert host.carried == [replace(UPLINK_PORT, addresses=(FIRST, SECOND4, OWN6))]
+
+
+def test_an_uplink_whose_addresses_change_is_attached_anew_and_never_detached() -> None:
+    host = Host(Role.DIRECTOR).knows(BRIDGE)
+    host.changes = 0
+    host.addresses[BRIDGE.index] = [FIRST]
+    host.ports.readdressed(BRIDGE.index)
+    host.ports.readdressed(BRIDGE.index)
+    assert host.carried == [replace(UPLINK_PORT, addresses=(FIRST,))]
+    assert host.kernel.asked == [("attach", BRIDGE.index)] * 2
+    assert host.changes == 1
+
+
+def test_a_missed_change_of_addresses_is_found_by_the_next_look() -> None:
+    host = Host(Role.DIRECTOR).knows(BRIDGE)
+    host.addresses[BRIDGE.index] = [FIRST]
+    host.ports.resync()
+    assert host.carried == [replace(UPLINK_PORT, addresses=(FIRST,))]
+
+
+def test_addresses_of_other_links_are_nobodys_business(compute: Host) -> None:
+    compute.knows(BRIDGE, TAP)
+    compute.kernel.asked.clear()
+    for index in (TAP.index, 77):
+        compute.addresses[index] = [FIRST]
+        compute.ports.readdressed(index)
+    assert compute.kernel.asked == []
+
+
+@pytest.mark.parametrize("role", [Role.DIRECTOR, Role.COMPUTE])
+def test_a_change_of_the_mtu_is_told_to_the_programs(role: Role) -> None:
+    host = Host(role).knows(BRIDGE, TAP)
+    for link in (BRIDGE, TAP):
+        host.ports.link_changed(replace(link, mtu=9000))
+    assert [port.mtu for port in host.carried] == [9000]
+    assert "detach" not in {verb for verb, _ in host.kernel.asked}
 
 
 def test_only_taps_of_mapped_bridges_are_attached(compute: Host) -> None:

@@ -1,173 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Probes and what they make of members, over a wire in this process; scapy answers them."""
 
-import itertools
 import queue
-import socket
+import random
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP
-from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6EchoReply,
+    ICMPv6EchoRequest,
+    IPv6,
+)
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from cloudlb.agents import probe
-from cloudlb.agents.probe import Prober, Target, Verdict
-from cloudlb.model.ether import Mac
-from cloudlb.model.pool import Health, Monitor, MonitorType
+from cloudlb.agents import probe, wires
+from cloudlb.agents.probe import Prober
+from cloudlb.agents.target import Verdict
+from cloudlb.model.pool import Health, MonitorType
+from cloudlb.net.packet import PORTS
 from tests.planes import VIP4, VIP6, mac, member_id
-from tests.unit.agents.conftest import Clock
-from tests.views import pool, tcp_monitor
-
-UPLINK_MAC = Mac("02:00:00:00:00:01")
-RST = 0x04
-
-
-class Wire:
-    """What probes are sent on: keeps the frames, and brings back what a test answers."""
-
-    opened: list["Wire"]
-    is_cut = False
-
-    def __init__(self, interface: str, port: int) -> None:
-        self.interface, self.port, self.sent = interface, port, []
-        self.near, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.near.setblocking(False)
-        self.is_closed = False
-        self.opened.append(self)
-
-    def fileno(self) -> int:
-        return self.near.fileno()
-
-    def send(self, frame: bytes) -> None:
-        if self.is_cut:
-            raise OSError("No such device or address")
-        self.sent.append(Ether(frame))
-
-    def receive(self) -> list[bytes]:
-        if self.is_cut:
-            raise OSError("Network is down")
-        frames = []
-        while True:
-            try:
-                frames.append(self.near.recv(256))
-            except BlockingIOError:
-                return frames
-
-    def close(self) -> None:
-        self.is_closed = True
-        self.near.close()
-        self.far.close()
-
-    def answer(self, *frames: Packet) -> None:
-        """Have frames arrive."""
-        for frame in frames:
-            self.far.send(bytes(frame))
-
-    def asked(self) -> list[Packet]:
-        """The probes sent since the last question, without what hung up."""
-        frames, self.sent = self.sent, []
-        return [f for f in frames if TCP not in f or not f[TCP].flags & RST]
-
-
-def reply(request: Packet, flags: str = "SA", source: Mac | None = None) -> Packet:
-    """A member's answer to a connection attempt."""
-    answer = Ether(src=str(source) if source else request.dst, dst=request.src)
-    if IP in request:
-        answer /= IP(src=request[IP].dst, dst=request[IP].src)
-    else:
-        answer /= IPv6(src=request[IPv6].dst, dst=request[IPv6].src)
-    return answer / TCP(
-        sport=request[TCP].dport,
-        dport=request[TCP].sport,
-        flags=flags,
-        seq=7,
-        ack=(request[TCP].seq + 1) & 0xFFFFFFFF,
-    )
-
-
-CALM = tcp_monitor(interval=10.0, timeout=1.0, rise=2, fall=3)
-
-
-def target(number: int = 1, monitor: Monitor = CALM, **change: Any) -> Target:
-    """A member by number, probed on port 80 every ten seconds."""
-    whole = Target(
-        member_id(number),
-        pool().id,
-        monitor,
-        80,
-        "br0",
-        UPLINK_MAC,
-        mac(number),
-        ip_address("192.0.2.1"),
-        VIP4,
-    )
-    return replace(whole, **change)
-
-
-class Director:
-    """A prober on a clock that stands still."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock, self.start, self.rounds = clock, clock(), 0
-        tokens = itertools.count(0xFFFFFFF0)  # wraps around soon
-        self.prober = Prober(lambda _verdict: None, clock, lambda _: next(tokens) & 0xFFFFFFFF)
-
-    def probes(self, *targets: Target) -> "Director":
-        """Probe exactly these members."""
-        self.prober.set_targets({t.member_id: t for t in targets})
-        return self
-
-    def turn(self, seconds: float = 0.0) -> list[Verdict]:
-        """Let time pass and have the prober send, receive and judge once."""
-        self.clock.pass_seconds(seconds)
-        return self.prober._judge(self.prober._exchange())
-
-    @property
-    def wire(self) -> Wire:
-        return Wire.opened[-1]
-
-    def ask(self) -> Packet:
-        """The next probe of the one target."""
-        self.clock.now = self.start + 10 * self.rounds
-        self.rounds += 1
-        assert self.turn() == []
-        (request,) = self.wire.asked()
-        return request
-
-    def answered(self, flags: str = "SA") -> list[Verdict]:
-        """What a probe that the member answers changes."""
-        request = self.ask()
-        self.wire.answer(reply(request, flags))
-        return self.turn()
-
-    def missed(self) -> list[Verdict]:
-        """What a probe that nobody answers changes."""
-        self.ask()
-        assert self.turn(0.9) == []
-        return self.turn(0.1)
-
-    def members(self) -> list[int]:
-        """The numbers of the members that are probed now."""
-        self.turn()
-        return [int(request.dst[-2:], 16) for wire in Wire.opened for request in wire.asked()]
-
-
-@pytest.fixture
-def director(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Director]:
-    monkeypatch.setattr(probe, "ProbeSocket", Wire)
-    monkeypatch.setattr(probe, "_LONGEST_WAIT", 0.0)
-    Wire.opened = []
-    made = Director(clock)
-    yield made
-    for wire in Wire.opened:
-        wire.close()
-    made.prober._port_holder.close()
+from tests.unit.agents.wire import CALM, RST, UPLINK_MAC, Director, Wire, reply, target
+from tests.views import pool
 
 
 def _health(verdicts: list[Verdict]) -> list[Health]:
@@ -182,7 +39,8 @@ class TestPath:
         request = director.probes(target()).ask()
         assert (request.src, request.dst) == (str(UPLINK_MAC), str(mac(1)))
         assert (request[IP].src, request[IP].dst) == ("192.0.2.1", str(VIP4))
-        assert (request[TCP].dport, request[TCP].sport) == (80, director.wire.port)
+        assert request[TCP].dport == 80
+        assert request[TCP].sport - director.wire.first_port in range(PORTS)
         assert request[TCP].flags == "S"
 
     def test_ipv6_likewise(self, director: Director) -> None:
@@ -337,15 +195,16 @@ class TestHangUp:
 class TestTrouble:
     """What the director cannot send is a miss, and its own trouble ends when it ends."""
 
-    def test_without_an_address_of_the_family_the_reason_says_so(self, director: Director) -> None:
-        director.probes(target(monitor=replace(CALM, fall=1), source=None))
+    def test_a_member_that_cannot_be_probed_is_offline_for_the_reason(
+        self, director: Director
+    ) -> None:
+        obstacle = "interface br0 of the director has no IPv4 address"
+        director.probes(target(monitor=replace(CALM, fall=1), source=None, obstacle=obstacle))
         director.turn()
         assert Wire.opened == []
         (verdict,) = director.turn(1)
         assert verdict.health is Health.OFFLINE
-        assert verdict.reason == (
-            "cannot be probed: interface br0 of the director has no IPv4 address"
-        )
+        assert verdict.reason == f"cannot be probed: {obstacle}"
 
     def test_an_interface_that_is_missing_is_a_miss(
         self, director: Director, monkeypatch: pytest.MonkeyPatch
@@ -353,7 +212,7 @@ class TestTrouble:
         def missing(*_: object) -> Wire:
             raise OSError("No such device")
 
-        monkeypatch.setattr(probe, "ProbeSocket", missing)
+        monkeypatch.setattr(wires, "ProbeSocket", missing)
         director.probes(target(monitor=replace(CALM, fall=1))).turn()
         assert _health(director.turn(1)) == OFFLINE
 
@@ -383,8 +242,8 @@ class TestTrouble:
         request = director.probes(target()).ask()
         director.wire.answer(reply(request))
 
-        def fail(_frame: bytes) -> None:
-            raise OSError("No buffer space available")
+        def fail(_frames: list[bytes]) -> int:
+            raise OSError("Network is down")
 
         monkeypatch.setattr(director.wire, "send", fail)
         assert _health(director.turn()) == ONLINE
@@ -429,6 +288,28 @@ class TestRhythm:
         director.probes(target(monitor=replace(CALM, interval=5.0)))
         assert director.members() == [1]
         assert self._probes_in(director, 20) == 4
+
+    def test_many_members_are_asked_evenly_over_the_interval(self, director: Director) -> None:
+        director.prober._spread = random.Random(13).random
+        director.probes(*(target(number) for number in range(200)))
+        assert len(director.members()) == 200
+        director.clock.pass_seconds(10)
+        director.members()
+        seconds = []
+        for _ in range(20):
+            director.clock.pass_seconds(1)
+            seconds.append(len(director.members()))
+        assert sum(seconds) == 400
+        assert min(seconds) >= 10
+        assert max(seconds) <= 35
+        assert seconds[:10] == seconds[10:], "each has its place in the interval"
+
+    def test_not_all_new_members_are_asked_in_one_turn(
+        self, director: Director, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(probe, "_MOST_AT_ONCE", 3)
+        director.probes(*(target(number) for number in range(8)))
+        assert [len(director.members()) for _ in range(4)] == [3, 3, 2, 0]
 
     def test_after_a_pause_of_the_machine_nothing_is_made_up_for(self, director: Director) -> None:
         director.probes(target()).members()
@@ -482,13 +363,14 @@ def test_the_thread_probes_tells_and_closes_its_sockets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Echo(Wire):
-        def send(self, frame: bytes) -> None:
-            request = Ether(frame)
-            if not request[TCP].flags & RST:
-                self.answer(reply(request))
+        def send(self, frames: list[bytes]) -> int:
+            for request in map(Ether, frames):
+                if not request[TCP].flags & RST:
+                    self.answer(reply(request))
+            return len(frames)
 
     Wire.opened = []
-    monkeypatch.setattr(probe, "ProbeSocket", Echo)
+    monkeypatch.setattr(wires, "ProbeSocket", Echo)
     heard: queue.Queue[Verdict] = queue.Queue()
     prober, stopping = Prober(heard.put), threading.Event()
     thread = threading.Thread(target=prober.run, args=(stopping,))

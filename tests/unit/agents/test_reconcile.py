@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from cloudlb.agents.reconcile import FIRST_RETRY, LAST_RETRY, ReconcileQueue
-from tests.unit.agents.conftest import Clock
+from tests.unit.agents.clock import Clock
 
 
 class Work:

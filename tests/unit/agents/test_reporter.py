@@ -236,9 +236,50 @@ def test_a_later_word_has_a_higher_number() -> None:
 def test_the_inventory_is_told_again_when_that_is_asked_for(bus: Bus) -> None:
     bus.reporter.inventory(INVENTORY)
     bus.next()
-    bus.reporter.repeat_inventory()
+    bus.reporter.repeat()
     bus.reporter.inventory(INVENTORY)
     assert bus.next().inventory == INVENTORY
+
+
+class TestHealthToldAgain:
+    @pytest.fixture
+    def told(self, bus: Bus) -> Bus:
+        """A bus whose other end was told of a dead member."""
+        bus.reporter.health(DEAD, Health.OFFLINE, "refuses")
+        bus.next()
+        return bus
+
+    def test_the_last_word_is_told_again_as_news(self, told: Bus) -> None:
+        told.reporter.repeat()
+        assert told.has_news
+        assert told.next().health == (HealthReport(DEAD, Health.OFFLINE, "refuses", 0),)
+        assert told.next().health == ()
+
+    def test_it_has_a_higher_number(self) -> None:
+        sent: list[Report] = []
+        reporter = Reporter(sent.append, Revisions(), 10)
+        reporter.health(DEAD, Health.OFFLINE, "refuses")
+        assert reporter._report()
+        reporter.repeat()
+        assert reporter._report()
+        first, second = (report.health[0].revision for report in sent)
+        assert first < second
+
+    def test_a_newer_word_that_waits_stands(self, told: Bus) -> None:
+        told.reporter.health(DEAD, Health.ONLINE, "answers")
+        told.reporter.repeat()
+        assert [word.health for word in told.next().health] == [Health.ONLINE]
+
+    def test_a_member_that_is_not_watched_any_more_is_not_told_of(self, told: Bus) -> None:
+        told.reporter.watch({member_id(2)})
+        told.reporter.repeat()
+        assert told.next().health == ()
+
+    def test_nor_is_what_was_still_to_be_told_of_it(self, bus: Bus) -> None:
+        bus.reporter.health(DEAD, Health.OFFLINE, "refuses")
+        bus.reporter.health(member_id(2), Health.OFFLINE, "refuses")
+        bus.reporter.watch({member_id(2)})
+        assert [word.member_id for word in bus.next().health] == [member_id(2)]
 
 
 def test_revisions_rise_when_the_clock_does_not() -> None:

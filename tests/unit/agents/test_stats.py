@@ -10,7 +10,7 @@ from cloudlb.agents.stats import Stats, rates
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.dataplane import MemberCounters
 from tests.planes import member_id
-from tests.unit.agents.conftest import Clock
+from tests.unit.agents.clock import Clock
 
 POOL, OTHER = UUID(int=1), UUID(int=2)
 RATE = "connections_per_second"

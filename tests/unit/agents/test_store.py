@@ -2,6 +2,7 @@
 """The snapshot on disk: whole or not at all, and never a reason not to start."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ KEPT = snapshot(view(member(1), member(2, removing=True), monitor=tcp_monitor())
 
 @pytest.fixture
 def store(tmp_path: Path) -> SnapshotStore:
-    return SnapshotStore(tmp_path / "state")
+    return SnapshotStore(tmp_path / "state", lambda: 1234.5)
 
 
 @pytest.fixture
@@ -29,6 +30,38 @@ def file(store: SnapshotStore, tmp_path: Path) -> Path:
 def test_what_was_saved_is_loaded_with_its_time(store: SnapshotStore) -> None:
     store.save(KEPT, 1234.5)
     assert store.load() == (KEPT, 1234.5)
+
+
+def test_removals_are_older_by_the_time_since_the_snapshot_was_made(tmp_path: Path) -> None:
+    now = 1000.0
+    store = SnapshotStore(tmp_path, lambda: now)
+    removed = member(2, removing=True, removed_for=5)
+    store.save(snapshot(view(member(1), removed)), now)
+    now += 20
+    store.confirm(now)
+    now += 10
+    loaded = store.load()
+    assert loaded is not None
+    assert loaded[1] == 1020.0, "when it was last known to be current"
+    assert [m.removed_for for m in loaded[0].pools[0].members] == [0, 35]
+
+
+def test_a_clock_that_was_set_back_makes_no_removal_younger(tmp_path: Path) -> None:
+    removed = snapshot(view(member(2, removing=True, removed_for=5)))
+    SnapshotStore(tmp_path).save(removed, 1000.0)
+    assert SnapshotStore(tmp_path, lambda: 10.0).load() == (removed, 1000.0)
+
+
+def test_the_file_of_a_release_that_did_not_know_when_it_was_made_is_read(
+    store: SnapshotStore, file: Path
+) -> None:
+    content = json.loads(file.read_text())
+    del content["made_at"]
+    file.write_text(json.dumps(content))
+    os.utime(file, (1200.0, 1200.0))
+    loaded = store.load()
+    assert loaded is not None
+    assert [m.removed_for for m in loaded[0].pools[0].members] == [0, 34.5]
 
 
 def test_without_a_file_there_is_nothing(
@@ -86,6 +119,7 @@ def test_garbage_is_ignored_with_one_warning(
     [
         {"format": 0},
         {"format": 2},
+        {"made_at": "long ago"},
         {"snapshot": None},
         {"snapshot": {"host": "d1", "generation": 1, "pools": [{"pool": {"id": 5}}]}},
         {"snapshot": {"host": "d1", "generation": 1, "pools": 3}},

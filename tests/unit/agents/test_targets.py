@@ -4,34 +4,48 @@
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from cloudlb.agents.ports import Ports
-from cloudlb.agents.probe import Target
+from cloudlb.agents.target import Target
 from cloudlb.agents.targets import switched_off, targets
+from cloudlb.drivers.base import DataPlaneDriver
+from cloudlb.drivers.dr import DirectRouting
+from cloudlb.drivers.nat import EdgeNat
+from cloudlb.drivers.tun import Tunnel as TunnelDriver
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Role, Uplink
-from cloudlb.model.pool import Port, Protocol
+from cloudlb.model.network import Address
+from cloudlb.model.pool import Monitor, MonitorType, Port, Protocol
 from cloudlb.model.snapshot import PoolView
+from cloudlb.net.frame import Tunnel
 from cloudlb.net.link import Link
 from tests.planes import NETWORK, VIP4, VIP6, mac, member_id
 from tests.views import LAN, member, pool, tcp_monitor, view
 
 BRIDGE = Link(2, "br0", Mac("02:00:00:00:00:02"), kind="bridge")
 MONITOR = tcp_monitor()
+DIRECTOR: tuple[Address, ...] = (ip_address("192.0.2.1"), ip_address("fe80::1"))
+DRIVERS: dict[str, DataPlaneDriver] = {
+    "dr": DirectRouting(),
+    "nat": EdgeNat(),
+    "tun": TunnelDriver(),
+}
 
 
 class Uplinks:
     """The part of the inventory that tells a director's addresses."""
 
+    def __init__(self, addresses: tuple[Address, ...] = DIRECTOR) -> None:
+        self._addresses = addresses
+
     def uplinks(self) -> tuple[Uplink, ...]:
-        addresses = (ip_address("192.0.2.1"), ip_address("fe80::1"))
-        return (Uplink("lan", "br0", BRIDGE.mac, addresses),)
+        return (Uplink("lan", "br0", BRIDGE.mac, self._addresses),)
 
 
 @pytest.fixture
@@ -51,7 +65,7 @@ def ports() -> Ports:
 
 def _targets(ports: Ports, *views: PoolView) -> dict[UUID, Target]:
     inventory: Any = Uplinks()
-    return targets("d1", views, ports, inventory)
+    return targets("d1", views, DRIVERS, ports, inventory)
 
 
 def _numbers(members: Iterable[UUID]) -> set[int]:
@@ -78,6 +92,52 @@ def test_a_target_names_the_whole_way(ports: Ports) -> None:
 def test_ipv6_is_probed_from_the_link_local_address(ports: Ports) -> None:
     (found,) = _targets(ports, view(member(1), monitor=MONITOR, address=VIP6)).values()
     assert found.source == ip_address("fe80::1")
+
+
+OWN4, OWN6 = ip_address("192.0.2.13"), ip_address("2001:db8::13")
+
+
+def _behind_tunnel(*addresses: Address, vip: Address = VIP4) -> PoolView:
+    """A pool of one member, which was seen to use these addresses."""
+    one = member(1)
+    assert one.placement
+    seen = replace(one, placement=replace(one.placement, addresses=addresses))
+    network = replace(LAN, vip_range=(ip_network("192.0.2.96/27"),))
+    return replace(view(seen, monitor=MONITOR, data_plane="tun", address=vip), network=network)
+
+
+@pytest.mark.requirement("L13")
+def test_probes_go_through_the_tunnel_of_the_traffic(ports: Ports) -> None:
+    (found,) = _targets(ports, _behind_tunnel(OWN4, OWN6)).values()
+    here = ip_address("192.0.2.1")
+    assert (found.source, found.tunnel, found.obstacle) == (here, Tunnel(here, OWN4), "")
+
+
+@pytest.mark.parametrize(
+    ("one", "obstacle"),
+    [
+        (_behind_tunnel(), "no address of its own was seen yet"),
+        (_behind_tunnel(OWN6), "interface br0 of the director has no IPv6 address"),
+        (
+            _behind_tunnel(OWN4, vip=VIP6),
+            "interface br0 of the director has no IPv6 address",
+        ),
+    ],
+    ids=["own address unknown", "no outer address", "no inner address"],
+)
+def test_a_tunnel_that_has_no_two_ends_is_not_probed_for_a_reason(
+    ports: Ports, one: PoolView, obstacle: str
+) -> None:
+    (found,) = _targets(ports, one).values()
+    assert (found.source, found.obstacle) == (None, obstacle)
+
+
+def test_a_director_without_an_address_of_the_family_says_so(ports: Ports) -> None:
+    inventory: Any = Uplinks(())
+    one = view(member(1), monitor=MONITOR)
+    (found,) = targets("d1", [one], DRIVERS, ports, inventory).values()
+    assert found.source is None
+    assert found.obstacle == "interface br0 of the director has no IPv4 address"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +180,42 @@ def test_members_of_all_pools_are_asked(ports: Ports) -> None:
     first = view(member(1), member(2), monitor=MONITOR)
     second = view(member(3, pool_number=2), number=2, monitor=MONITOR)
     assert _numbers(_targets(ports, first, second)) == {1, 2, 3}
+
+
+def _behind_nat(monitor: Monitor, *addresses: str) -> PoolView:
+    """A pool of one member, which was seen to use these addresses."""
+    one = member(1)
+    assert one.placement
+    known = tuple(map(ip_address, addresses))
+    one = replace(one, placement=replace(one.placement, addresses=known))
+    return view(one, monitor=monitor, data_plane="nat", address=VIP6)
+
+
+@pytest.mark.requirement("L13")
+@pytest.mark.parametrize(
+    ("monitor", "is_service"),
+    [
+        (MONITOR, True),
+        (tcp_monitor(port=80), True),
+        (tcp_monitor(port=53), False),
+        (tcp_monitor(port=9000), False),
+        (tcp_monitor(type=MonitorType.ICMP), False),
+        (tcp_monitor(type=MonitorType.UDP), True),
+        (tcp_monitor(type=MonitorType.UDP, port=53), True),
+        (tcp_monitor(type=MonitorType.UDP, port=80), False),
+    ],
+)
+def test_a_member_behind_nat_is_asked_at_its_own_address_for_what_is_no_service(
+    ports: Ports, monitor: Monitor, is_service: bool
+) -> None:
+    (found,) = _targets(ports, _behind_nat(monitor, "2001:db8::11")).values()
+    assert found.address == (VIP6 if is_service else ip_address("2001:db8::11"))
+    assert (found.member_mac, found.source) == (mac(1), ip_address("fe80::1"))
+
+
+def test_a_member_behind_nat_whose_address_is_not_known_cannot_be_asked(ports: Ports) -> None:
+    (found,) = _targets(ports, _behind_nat(MONITOR, "192.0.2.11")).values()
+    assert (found.source, found.obstacle) == (None, "no address of its own was seen yet")
 
 
 def test_a_server_that_is_off_needs_no_question() -> None:

@@ -60,11 +60,12 @@ class Api:
     def _answer(self, request: str) -> tuple[int, Any]:
         links = [{"rel": "self", "href": f"{self.url}/v1/"}]
         version = {"id": "v1.0", "status": "CURRENT", "version": "1.0", "min_version": "1.0"}
-        if request == "GET /":
-            return 300, {"versions": [{**version, "links": links}]}
-        if request == "GET /v1/":
-            return 200, {"version": {**version, "links": links}}
-        left = self.answers.get(request, [(404, {"faultstring": f"No answer to {request}."})])
+        usual = {
+            "GET /": (300, {"versions": [{**version, "links": links}]}),
+            "GET /v1/": (200, {"version": {**version, "links": links}}),
+        }
+        missing = (404, {"faultstring": f"No answer to {request}."})
+        left = self.answers.get(request, [usual.get(request, missing)])
         return left.pop(0) if len(left) > 1 else left[0]
 
 
@@ -163,8 +164,15 @@ def pool():
         "ports": [{"protocol": "tcp", "port": 80}],
         "data_plane": "dr",
         "scheduler": "round_robin",
+        "rotation_order": "interleaved",
+        "connection_count": "active",
+        "persistence": None,
+        "timeouts": None,
         "directors": ["h1"],
+        "failover": "preempt",
+        "virtual_router": 0,
         "monitor": None,
+        "panic_threshold": 0,
         "drain_timeout": 300,
         "admin_state_up": True,
         "status": {

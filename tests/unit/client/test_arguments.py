@@ -4,7 +4,7 @@ import argparse
 import pytest
 
 from cloudlb.client.osc import arguments
-from cloudlb.schemas import member, pool
+from cloudlb.schemas import member, monitor, pool
 
 PORT = pool.SERVICE
 WEIGHT = member.SPEC["weight"]
@@ -15,11 +15,16 @@ WEIGHT = member.SPEC["weight"]
     [
         (PORT, "tcp:80", {"protocol": "tcp", "port": 80}),
         (PORT, "udp:53", {"protocol": "udp", "port": 53}),
-        (pool.MONITOR, "type=icmp", {"type": "icmp"}),
+        (monitor.MONITOR, "type=icmp", {"type": "icmp"}),
         (
-            pool.MONITOR,
+            monitor.MONITOR,
             "type=tcp,interval=0.5,rise=3,port=8080",
             {"type": "tcp", "interval": 0.5, "rise": 3, "port": 8080},
+        ),
+        (
+            monitor.MONITOR,
+            "http,expected_codes=200,202-204,path=/up?a=b",
+            {"type": "http", "expected_codes": "200,202-204", "path": "/up?a=b"},
         ),
         (member.WRITE, "vm1", {"server": "vm1"}),
         (member.WRITE, "vm1,weight=0", {"server": "vm1", "weight": 0}),
@@ -40,11 +45,16 @@ def test_reads_what_the_schema_describes(schema, text, value):
         (PORT, "sctp:80", "'sctp' is none of tcp, udp"),
         (PORT, "tcp:web", "'web' is no integer"),
         (PORT, "tcp:65536", "65536 is not between 1 and 65535"),
-        (pool.MONITOR, "type=http", "type: 'http' is none of tcp, icmp"),
-        (pool.MONITOR, "type=tcp,intervall=1", "'intervall=1' is no setting; settings are type=…"),
-        (pool.MONITOR, "type=tcp,rise", "'rise' is no setting"),
-        (pool.MONITOR, "", "'' is no setting"),
-        (pool.MONITOR, "type=tcp,timeout=nan", "timeout: nan is not between"),
+        (monitor.MONITOR, "type=ftp", "type: 'ftp' is none of tcp, icmp"),
+        (
+            monitor.MONITOR,
+            "type=tcp,intervall=1",
+            "'intervall=1' is no setting; settings are t",
+        ),
+        (monitor.MONITOR, "type=tcp,rise", "'rise' is no setting"),
+        (monitor.MONITOR, "", "'' is no setting"),
+        (monitor.MONITOR, "http,interval=1,202", "'202' is no setting"),
+        (monitor.MONITOR, "type=tcp,timeout=nan", "timeout: nan is not between"),
         (member.WRITE, "vm1,weight=300", "weight: 300 is not between 0 and 256"),
         (pool.SPEC["ip_version"], "5", "'5' is none of 4, 6"),
         ({"type": "integer", "minimum": 1}, "0", "0 is not 1 or more"),

@@ -5,14 +5,14 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from cloudlb.client.osc import host, member, network, pool, report
+from cloudlb.client.osc import flow, host, member, network, plugin, pool, report
 
 OVERRIDE = "traffic_placement_endpoint_override"
 COMMANDS = entry_points(group="openstack.anycast.v1")
 
 
 def test_every_command_is_registered():
-    modules = (host, member, network, pool, report)
+    modules = (flow, host, member, network, pool, report)
     written = {
         each
         for module in modules
@@ -38,6 +38,73 @@ def test_an_api_that_is_down_is_one_sentence(run, monkeypatch):
     sentence = f"No traffic-placement API answers at {url}; is cloudlb-api running there?\n"
     assert run("pool list") == (1, "", sentence)
     assert run("pool delete a b") == (1, "", sentence)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sentence"),
+    [
+        ("127.0.0.1:9890", "The endpoint '127.0.0.1:9890' is no URL; one is http://"),
+        ("", "OS_ENDPOINT is not set; name the address of the API, as http://"),
+    ],
+)
+def test_an_endpoint_that_is_no_url_is_one_sentence(run, monkeypatch, endpoint, sentence):
+    monkeypatch.setenv("OS_ENDPOINT", endpoint)
+    code, _, err = run("pool list")
+    assert code == 1
+    assert err == f"{sentence}127.0.0.1:9890.\n"
+
+
+def test_the_endpoint_of_another_service_is_one_sentence(run, api):
+    version = {"id": "v3.14", "status": "stable", "links": [{"href": f"{api.url}/v3/"}]}
+    api.answer("GET /", {"versions": {"values": [version]}}, status=300)
+    code, _, err = run("pool list")
+    assert code == 1
+    assert err == (
+        "What answers is no traffic-placement API of version 1: correct the catalog, or name the "
+        "address of cloudlb-api by OS_ENDPOINT.\n"
+    )
+
+
+def test_a_server_that_never_answers_is_given_up_and_the_session_keeps_its_patience(
+    run, monkeypatch
+):
+    monkeypatch.setattr(plugin, "_LONGEST_LOOK", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("OS_ENDPOINT", url)
+        code, _, err = run("pool list")
+    assert code == 1
+    assert err == (
+        f"No traffic-placement API answers at {url}; is cloudlb-api running there, behind a "
+        "proxy that ends TLS?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "noun", "command"),
+    [
+        ("pool show x", "pool", "pool list"),
+        ("network show x", "network", "network list"),
+        ("host show x", "host", "host list"),
+        ("pool member show web x", "member", "pool member list"),
+    ],
+)
+def test_a_name_that_nothing_has_is_told_with_where_the_names_are(
+    run, api, existing, line, noun, command
+):
+    shown = api.answers["GET /v1/pools"][0][1] if noun == "member" else {"pools": []}
+    api.answer("GET /v1/pools", shown)
+    for path in ("networks", "hosts"):
+        api.answer(f"GET /v1/{path}", {path: []})
+    api.answer(f"GET {existing}/members", {"members": []})
+    sentence = f"There is no {noun} 'x'. Those that there are: openstack anycast {command}\n"
+    assert run(line) == (1, "", sentence)
+
+
+def test_a_change_in_between_is_one_sentence(run, api, existing):
+    api.refuse(f"PATCH {existing}", 412, "If-Match: The object has generation 9 by now.")
+    sentence = "Somebody else has changed it meanwhile. Look at it, and repeat the command.\n"
+    assert run("pool set web --port tcp:81") == (1, "", sentence)
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1/"])
@@ -106,7 +173,7 @@ def test_deleting_several_goes_on_and_counts_the_failures(run, api, existing):
     api.answer(f"DELETE {existing}", None, status=204)
     code, _, err = run("pool delete nothing web")
     assert code == 1
-    assert "Failed to delete pool 'nothing': There is no pool 'nothing'.\n" in err
+    assert "Failed to delete pool 'nothing': There is no pool 'nothing'. " in err
     assert err.endswith("1 of 2 pools failed to delete.\n")
     assert api.asked[-1].request == f"DELETE {existing}"
 

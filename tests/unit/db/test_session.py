@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from cloudlb.db import schema, session
-from cloudlb.db.session import ATTEMPTS, Sessions
+from cloudlb.db.session import ATTEMPTS, Raced, Sessions
 from cloudlb.model.errors import Conflict, Unavailable
 
 
@@ -80,6 +80,20 @@ def test_a_deadlock_that_stays_is_unavailable(sessions: Sessions) -> None:
     with pytest.raises(Unavailable):
         sessions.write(work)
     assert len(calls) == ATTEMPTS
+
+
+def test_what_was_overtaken_is_repeated_as_often_as_a_deadlock(sessions: Sessions) -> None:
+    calls, pauses = [], []
+    sessions._sleep = pauses.append
+
+    def work(_session: Session) -> None:
+        calls.append(1)
+        raise Raced("somebody was quicker")
+
+    with pytest.raises(Unavailable):
+        sessions.write(work)
+    assert (len(calls), len(pauses)) == (ATTEMPTS, ATTEMPTS - 1)
+    assert sum(pauses) < 2
 
 
 def test_a_key_that_stays_taken_is_a_conflict(sessions: Sessions) -> None:

@@ -15,11 +15,23 @@ from uuid import UUID
 import pytest
 
 from cloudlb.drivers.dr import DirectRouting
-from cloudlb.model.dataplane import Plane
+from cloudlb.model.dataplane import Algorithm, Plane
 from cloudlb.model.network import Network
 from cloudlb.model.plain import decode, encode
-from cloudlb.model.pool import Member, Placement, Pool, Port, Protocol, Scheduler
+from cloudlb.model.pool import (
+    ConnectionCount,
+    Member,
+    Persistence,
+    Placement,
+    Pool,
+    Port,
+    Protocol,
+    RotationOrder,
+    Scheduler,
+    Timeouts,
+)
 from cloudlb.model.snapshot import MemberView, PoolView
+from tests import views
 from tests.planes import mac, member_id
 
 GOLDEN = Path(__file__).with_name("planes.json")
@@ -87,6 +99,9 @@ CASES = {
             ),
         )
     ),
+    "persistence": Case(replace(VIEW, pool=replace(POOL, persistence=Persistence(600, 24)))),
+    "timeouts": Case(replace(VIEW, pool=replace(POOL, timeouts=Timeouts(udp=60)))),
+    "timeouts, compute": Case(replace(VIEW, pool=replace(POOL, timeouts=Timeouts(udp=60))), "c1"),
 }
 
 
@@ -134,3 +149,73 @@ def test_it_can_forward_both_protocols_and_families_without_translation() -> Non
     assert able.address_families == {4, 6}
     assert not able.port_translation
     assert not able.remote_members
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "order", "connections", "algorithm"),
+    [
+        ("round_robin", "lvs", "lvs", Algorithm.ROUND_ROBIN),
+        ("weighted_round_robin", "interleaved", "lvs", Algorithm.WRR_INTERLEAVED),
+        ("weighted_round_robin", "lvs", "active", Algorithm.WRR_LVS),
+        ("weighted_round_robin", "smooth", "active", Algorithm.WRR_SMOOTH),
+        ("least_connections", "lvs", "active", Algorithm.LC_ACTIVE),
+        ("least_connections", "smooth", "lvs", Algorithm.LC_LVS),
+        ("weighted_least_connections", "lvs", "active", Algorithm.WLC_ACTIVE),
+        ("weighted_least_connections", "lvs", "lvs", Algorithm.WLC_LVS),
+        ("source_hash", "lvs", "lvs", Algorithm.SOURCE_HASH),
+        ("flow_hash", "lvs", "lvs", Algorithm.FLOW_HASH),
+        ("maglev", "lvs", "lvs", Algorithm.MAGLEV),
+    ],
+)
+def test_a_scheduler_and_its_variant_are_an_algorithm(
+    scheduler: str, order: str, connections: str, algorithm: Algorithm
+) -> None:
+    pool = replace(
+        POOL,
+        scheduler=Scheduler(scheduler),
+        rotation_order=RotationOrder(order),
+        connection_count=ConnectionCount(connections),
+    )
+    plane = compiled(Case(replace(VIEW, pool=pool)))
+    assert plane
+    assert plane.frontend
+    assert plane.frontend.algorithm is algorithm
+
+
+def _taking(view: PoolView, *down: int) -> set[int]:
+    """The numbers of the members that get new connections."""
+    plane = DirectRouting().compile(view, "d1", frozenset(member_id(n) for n in down))
+    assert plane is not None
+    assert plane.frontend is not None
+    return {b.member_id.int & 0xFFFF for b in plane.frontend.backends if b.eligible}
+
+
+@pytest.mark.requirement("L13")
+class TestFallback:
+    """Members that are dead, off, or not to be used, and who takes their place."""
+
+    def test_backups_wait_while_another_member_is_alive(self) -> None:
+        view = views.view(views.member(1), views.member(2), views.member(3, backup=True))
+        assert _taking(view) == {1, 2}
+        assert _taking(view, 1) == {2}
+        assert _taking(view, 1, 2) == {3}
+
+    def test_backups_serve_when_the_others_are_off_or_removed(self) -> None:
+        off, gone = views.member(1, running=False), views.member(2, removing=True)
+        assert _taking(views.view(off, gone, views.member(3, backup=True))) == {3}
+
+    def test_in_panic_all_that_can_be_reached_take_connections(self) -> None:
+        members = [views.member(n) for n in range(1, 4)]
+        off = views.member(4, running=False)
+        view = views.view(*members, off, panic_threshold=50)
+        assert _taking(view, 1) == {2, 3}
+        assert _taking(view, 1, 2) == {1, 2, 3}
+
+    def test_servers_that_are_off_count_as_dead(self) -> None:
+        off = [views.member(n, running=False) for n in (2, 3)]
+        view = views.view(views.member(1), views.member(4), *off, panic_threshold=50)
+        assert _taking(view, 1) == {1, 4}
+
+    def test_a_closed_pool_stays_closed(self) -> None:
+        view = views.view(views.member(1), admin_state_up=False, panic_threshold=50)
+        assert _taking(view, 1) == set()

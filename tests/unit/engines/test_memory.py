@@ -6,10 +6,10 @@ from ipaddress import IPv4Address, IPv6Address
 import pytest
 
 from cloudlb.engines.base import HostPort, PortKind
-from cloudlb.engines.memory import Connection, MemoryEngine, client_hash
+from cloudlb.engines.memory import Connection, MemoryEngine
 from cloudlb.model.dataplane import MemberCounters
 from cloudlb.model.ether import Mac
-from cloudlb.model.schedule import hash_words
+from cloudlb.model.schedule import client_hash, hash_words
 from tests.planes import NETWORK, PORTS, VIP4, backend, backends, director, member_id
 
 POOL = director(()).pool_id

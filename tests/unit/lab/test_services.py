@@ -23,7 +23,7 @@ def names(host):
 def test_control_host_has_database_and_api():
     parser = options("control")
     assert parser["database"]["connection"] == "sqlite:////var/lib/cloudlb/cloudlb.sqlite"
-    assert not parser.has_section("api")
+    assert parser["api"]["bind_port"] == "9890"
     assert not parser.has_section("agent")
     assert names("control") == ["rabbitmq", "conductor", "api"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudlb.model.health import ProbeRecord
+from cloudlb.model.health import ProbeRecord, is_expected
 from cloudlb.model.pool import Health, Monitor, MonitorType
 
 pytestmark = pytest.mark.requirement("L13")
@@ -46,3 +46,20 @@ def test_misses_in_a_row_take_out_and_answers_in_a_row_bring_back(
 def test_the_last_run_decides_when_it_is_long_enough(answers: str, rise: int, fall: int) -> None:
     assert _after(answers + "-" * fall, rise, fall) is Health.OFFLINE
     assert _after(answers + "+" * rise, rise, fall) is Health.ONLINE
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "expected"),
+    [
+        ("200", 200, True),
+        ("200", 201, False),
+        ("200,202", 202, True),
+        ("200,202", 201, False),
+        ("200-204", 204, True),
+        ("200-204", 205, False),
+        ("301,200-204", 301, True),
+        ("301,200-204", 302, False),
+    ],
+)
+def test_a_status_is_among_codes_and_ranges(codes: str, status: int, expected: bool) -> None:
+    assert is_expected(codes, status) is expected

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which addresses of a network pools may claim."""
+"""Which addresses of a network pools may claim, and which are members' own."""
 
 from ipaddress import ip_address, ip_network
 from uuid import UUID
@@ -81,3 +81,24 @@ def test_a_block_with_an_address_that_means_no_host_is_not_served(block: str) ->
 def test_the_kind_of_the_addresses_is_told() -> None:
     assert unserved(ip_network("127.1.0.0/16")) == "loopback"
     assert unserved(ip_network("ff02::1/128")) == "multicast"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "version", "own"),
+    [
+        (("192.0.2.9", "2001:db8::9"), 4, "192.0.2.9"),
+        (("192.0.2.9", "2001:db8::9"), 6, "2001:db8::9"),
+        (("192.0.2.9", "fe80::9"), 6, "192.0.2.9"),
+        (("192.0.2.30", "192.0.2.9", "192.0.2.100"), 4, "192.0.2.9"),
+        (("192.0.2.7", "192.0.2.30"), 4, "192.0.2.30"),
+        (("10.0.0.1", "192.0.2.30"), 4, "192.0.2.30"),
+        (("192.0.2.7", "10.0.0.1", "fe80::9", "2001:db8:1::9"), 4, None),
+        ((), 6, None),
+    ],
+)
+def test_a_members_own_address_is_the_lowest_that_no_pool_may_claim(
+    addresses: tuple[str, ...], version: int, own: str | None
+) -> None:
+    for order in (addresses, addresses[::-1]):
+        found = NET.own_address(tuple(map(ip_address, order)), version)
+        assert found == (ip_address(own) if own else None)

@@ -12,7 +12,16 @@ import pytest
 from oslo_config import cfg
 
 from cloudlb import conf as configuration
-from cloudlb.model.errors import InvalidRequest, Unavailable
+from cloudlb.model.errors import (
+    CloudlbError,
+    Conflict,
+    EngineError,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import HealthReport, Realization, RealizationState, Report, Snapshot
 from cloudlb.rpc import client
@@ -63,13 +72,14 @@ class Agent:
 
     def __init__(self) -> None:
         self.rung: queue.Queue[int] = queue.Queue()
+        self.error: Exception | None = None
 
     def changed(self, generation: int) -> None:
         self.rung.put(generation)
 
     def ask(self, question: str, args: dict[str, Any]) -> Any:
-        if question == "nonsense":
-            raise InvalidRequest("An agent does not answer that.")
+        if self.error:
+            raise self.error
         return {"question": question, **args}
 
 
@@ -82,10 +92,23 @@ def bus(conf: cfg.ConfigOpts) -> Iterator[tuple[Conductor, Agent]]:
     threads = [threading.Thread(target=server.run, args=(stopping,)) for server in servers]
     for thread in threads:
         thread.start()
+    _wait_for(conf)
     yield conductor, agent
     stopping.set()
     for thread in threads:
         thread.join(20)
+
+
+def _wait_for(conf: cfg.ConfigOpts) -> None:
+    """What is asked before anybody listens is lost."""
+    for attempt in range(5):
+        try:
+            ConductorClient(conf, timeout=2).get_desired("d1", 0)
+            AgentClient(conf).ask("d1", "ready", {}, timeout=2)
+        except Unavailable:
+            assert attempt < 4, "nobody answers on the bus"
+        else:
+            return
 
 
 @pytest.fixture
@@ -97,7 +120,8 @@ def conductor(bus: tuple[Conductor, Agent]) -> Conductor:
 
 @pytest.fixture
 def agent(bus: tuple[Conductor, Agent]) -> Agent:
-    """The agent of d1, on the bus."""
+    """The agent of d1, on the bus; it was asked nothing yet."""
+    bus[1].__init__()  # type: ignore[misc]
     return bus[1]
 
 
@@ -151,13 +175,32 @@ def test_an_agent_that_is_not_there_is_unavailable(conf: cfg.ConfigOpts, agent: 
         AgentClient(conf).ask("d9", "stats", {}, timeout=0.2)
 
 
-def test_a_question_that_an_agent_does_not_know_is_unavailable(
-    conf: cfg.ConfigOpts, agent: Agent, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("refusal", [InvalidRequest, Unsupported, NotFound, Conflict, Forbidden])
+def test_what_an_agent_refuses_is_the_error_that_it_is(
+    conf: cfg.ConfigOpts,
+    agent: Agent,
+    refusal: type[CloudlbError],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    agent.error = refusal("An agent does not answer that.")
+    with pytest.raises(refusal) as caught:
+        AgentClient(conf).ask("d1", "nonsense", {}, timeout=10)
+    assert type(caught.value) is refusal
+    assert caught.value.message == "An agent does not answer that."
+    assert "host d1" in caught.value.detail
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no map"), EngineError("no map")])
+def test_an_agent_that_fails_at_a_question_is_unavailable(
+    conf: cfg.ConfigOpts, agent: Agent, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
+    agent.error = error
     with pytest.raises(Unavailable) as caught:
-        AgentClient(conf).ask("d1", "nonsense", {}, timeout=10)
-    assert "does not answer that" in caught.value.detail
+        AgentClient(conf).ask("d1", "stats", {}, timeout=10)
+    assert caught.value.message == "The agent of host d1 does not answer."
+    assert caught.value.detail == f"EndpointError: {type(error).__name__}: no map"
 
 
 def until(holds: Callable[[], Any]) -> None:

@@ -2,6 +2,7 @@
 """A connection to libvirt's own test driver: domains, their events, and its absence."""
 
 import threading
+import time
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -92,6 +93,29 @@ def test_starts_and_stops_are_told_and_seen(connected: Host, admin: libvirt.virC
     assert connected.named("guest") is None
 
 
+@pytest.mark.parametrize(
+    ("network", "bridge"), [("default", "virbr0"), ("lan", "br0"), ("nowhere", "")]
+)
+def test_a_domain_that_is_off_has_the_bridge_of_its_network(
+    connected: Host, admin: libvirt.virConnect, network: str, bridge: str
+) -> None:
+    admin.networkDefineXML(
+        "<network><name>lan</name><forward mode='bridge'/><bridge name='br0'/></network>"
+    )
+    plugged = (
+        XML.replace("type='bridge'", "type='network'")
+        .replace("<source bridge='br0'/>", f"<source network='{network}'/>")
+        .replace("<target dev='tap1'/>", "")
+    )
+    admin.defineXML(plugged.format(name="guest", id=GUEST))
+    found = connected.named("guest")
+    admin.networkLookupByName("lan").undefine()
+    assert found is not None
+    domain, runs = found
+    assert not runs
+    assert [(nic.bridge, nic.network) for nic in domain.interfaces] == [(bridge, network)]
+
+
 def test_there_are_no_domains_without_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_RETRY", 0.01)
     absent = Host("qemu+unix:///system?socket=/nowhere")
@@ -109,7 +133,10 @@ def test_a_connection_that_was_lost_comes_back_and_both_are_told(
     connected.libvirt._closed(None, libvirt.VIR_CONNECT_CLOSE_REASON_EOF, None)
     for event in ("loss", "return"):
         assert told.acquire(timeout=10), f"the {event} was not told"
-    assert connected.libvirt.domains() is not None
+    deadline = time.monotonic() + 10  # what was told first may have been the fixture's connection
+    while connected.libvirt.domains() is None:
+        assert time.monotonic() < deadline, "the connection did not come back"
+        time.sleep(0.005)
 
 
 def test_a_domain_that_goes_while_it_is_asked_is_left_out(

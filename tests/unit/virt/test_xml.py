@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Owner
-from cloudlb.virt.xml import Domain, DomainInterface, parse_domain
+from cloudlb.virt.xml import (
+    Domain,
+    DomainInterface,
+    parse_bridge,
+    parse_domain,
+    with_bridges,
+)
 
 ID = UUID("6695eb01-f6a4-8304-79aa-97f2502e193f")
 NOVA = """<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/{version}">
@@ -84,12 +90,13 @@ def test_a_domain_that_is_off_has_no_tap() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nic", "tap", "bridge"),
+    ("nic", "tap", "bridge", "network"),
     [
         (
             "<interface type='ethernet'><mac address='52:54:00:00:00:01'/>"
             "<target dev='tap1' managed='no'/></interface>",
             "tap1",
+            "",
             "",
         ),
         (
@@ -98,26 +105,81 @@ def test_a_domain_that_is_off_has_no_tap() -> None:
             "</interface>",
             "vnet1",
             "virbr0",
+            "default",
         ),
         (
             "<interface type='network'><mac address='52:54:00:00:00:01'/>"
             "<source network='default'/></interface>",
             "",
             "",
+            "default",
         ),
         (
             "<interface type='vhostuser'><mac address='52:54:00:00:00:01'/>"
             "<source type='unix' path='/run/vhost' mode='client'/></interface>",
             "",
             "",
+            "",
         ),
     ],
     ids=["ethernet", "network", "network, off", "vhost-user"],
 )
-def test_other_kinds_of_nics(nic: str, tap: str, bridge: str) -> None:
+def test_other_kinds_of_nics(nic: str, tap: str, bridge: str, network: str) -> None:
     assert _domain(interfaces=nic).interfaces == (
-        DomainInterface(Mac("52:54:00:00:00:01"), tap, bridge),
+        DomainInterface(Mac("52:54:00:00:00:01"), tap, bridge, network),
     )
+
+
+# As `virsh net-dumpxml` of libvirt 9.0 prints them.
+NAT = """<network connections='1'>
+  <name>default</name>
+  <uuid>dd8fe884-6c02-601e-7551-cca97df1c5df</uuid>
+  <forward mode='nat'>
+    <nat>
+      <port start='1024' end='65535'/>
+    </nat>
+  </forward>
+  <bridge name='virbr0' stp='on' delay='0'/>
+  <mac address='52:54:00:aa:bb:cc'/>
+  <ip address='192.168.122.1' netmask='255.255.255.0'/>
+</network>"""
+BRIDGED = """<network>
+  <name>lan</name>
+  <uuid>7c8e54cd-854d-450f-a1c6-6e538ef601eb</uuid>
+  <forward mode='bridge'/>
+  <bridge name='br0'/>
+</network>"""
+MACVTAP = """<network>
+  <name>direct</name>
+  <uuid>ec0a1b49-20e3-4e57-a5d3-93755479ed67</uuid>
+  <forward dev='eth0' mode='bridge'>
+    <interface dev='eth0'/>
+  </forward>
+</network>"""
+UNNAMED = "<network><name>new</name><bridge stp='on' delay='0'/></network>"
+
+
+@pytest.mark.parametrize(
+    ("text", "bridge"), [(NAT, "virbr0"), (BRIDGED, "br0"), (MACVTAP, ""), (UNNAMED, "")]
+)
+def test_the_bridge_of_a_network(text: str, bridge: str) -> None:
+    assert parse_bridge(text) == bridge
+
+
+def test_garbage_is_no_network() -> None:
+    with pytest.raises(ValueError, match="not a network"):
+        parse_bridge("<network>")
+
+
+def test_nics_that_name_a_network_go_to_its_bridge() -> None:
+    named = DomainInterface(Mac("52:54:00:00:00:01"), "", "", "default")
+    lost = DomainInterface(Mac("52:54:00:00:00:02"), "", "", "lost")
+    known = DomainInterface(Mac("52:54:00:00:00:03"), "vnet1", "br0", "default")
+    plain = DomainInterface(Mac("52:54:00:00:00:04"), "", "br1")
+    domain = Domain(ID, "web", Owner.LIBVIRT, "", (named, lost, known, plain))
+    bridges = {"default": "virbr0", "lost": ""}
+    found = with_bridges(domain, bridges.__getitem__).interfaces
+    assert [nic.bridge for nic in found] == ["virbr0", "", "br0", "br1"]
 
 
 def test_a_nic_without_an_address_is_none() -> None:

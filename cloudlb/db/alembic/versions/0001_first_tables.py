@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The first tables."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
+from sqlalchemy.schema import SchemaItem
 
 revision = "0001"
 down_revision = None
@@ -11,6 +14,16 @@ branch_labels = None
 depends_on = None
 phase = "expand"
 
+# On MariaDB names are compared exactly and hold any character, whatever its administrator prefers.
+_EXACT: dict[str, Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in {
+        "engine": "InnoDB",
+        "charset": "utf8mb4",
+        "collate": "utf8mb4_bin",
+    }.items()
+}
 _MOMENT = sa.DateTime().with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 
@@ -27,8 +40,12 @@ def upgrade() -> None:
     _realizations()
 
 
+def _create_table(name: str, *parts: SchemaItem) -> None:
+    op.create_table(name, *parts, **_EXACT)
+
+
 def _hosts() -> None:
-    op.create_table(
+    _create_table(
         "hosts",
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("roles", sa.JSON(), nullable=False),
@@ -43,7 +60,7 @@ def _hosts() -> None:
 
 
 def _networks() -> None:
-    op.create_table(
+    _create_table(
         "networks",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=255), nullable=False),
@@ -62,7 +79,7 @@ def _networks() -> None:
 
 
 def _sequences() -> None:
-    op.create_table(
+    _create_table(
         "sequences",
         sa.Column("name", sa.String(length=32), nullable=False),
         sa.Column("value", sa.BigInteger(), nullable=False),
@@ -71,7 +88,7 @@ def _sequences() -> None:
 
 
 def _pools() -> None:
-    op.create_table(
+    _create_table(
         "pools",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=255), nullable=False),
@@ -102,7 +119,7 @@ def _pools() -> None:
 
 
 def _quarantines() -> None:
-    op.create_table(
+    _create_table(
         "quarantines",
         sa.Column("network_id", sa.String(length=36), nullable=False),
         sa.Column("address", sa.String(length=45), nullable=False),
@@ -123,7 +140,7 @@ def _quarantines() -> None:
 
 
 def _servers() -> None:
-    op.create_table(
+    _create_table(
         "servers",
         sa.Column("host", sa.String(length=255), nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -144,7 +161,7 @@ def _servers() -> None:
 
 
 def _sightings() -> None:
-    op.create_table(
+    _create_table(
         "sightings",
         sa.Column("host", sa.String(length=255), nullable=False),
         sa.Column("network", sa.String(length=64), nullable=False),
@@ -162,7 +179,7 @@ def _sightings() -> None:
 
 
 def _members() -> None:
-    op.create_table(
+    _create_table(
         "members",
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=255), nullable=False),
@@ -192,7 +209,7 @@ def _members() -> None:
 
 
 def _realizations() -> None:
-    op.create_table(
+    _create_table(
         "realizations",
         sa.Column("pool_id", sa.String(length=36), nullable=False),
         sa.Column("host", sa.String(length=255), nullable=False),

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands between client and members of a rig: nobody, the kernel's own ways, cloudlb."""
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+from pyroute2 import IPVS, IPVSDest, IPVSService
+
+from benchmarks.rig import (
+    DIRECTOR,
+    MEMBERS,
+    TCP_PORT,
+    UDP_PORT,
+    VIP,
+    Rig,
+    address_of_director,
+    count_behind_tunnel,
+    mac,
+    own,
+    tap_mac,
+)
+from cloudlb.engines.base import HostPort, PortKind
+from cloudlb.engines.ebpf import EbpfEngine
+from cloudlb.model.dataplane import Algorithm, Backend, Frontend, Guest, Mode, Plane
+from cloudlb.model.pool import Port, Protocol
+
+NETWORK = 7
+POOL = UUID(int=1)
+PORTS = (Port(Protocol.TCP, TCP_PORT), Port(Protocol.UDP, UDP_PORT))
+_IDS = tuple(UUID(int=number) for number in MEMBERS)
+_MASQUERADE, _TUNNEL, _DIRECT_ROUTE = 0, 2, 3  # linux/ip_vs.h, IP_VS_CONN_F_…
+_FLOWS = 65536
+_LOOK_AT_EVENTS = ("no_member", "no_service", "table_full", "session_clash", "no_tunnel")
+
+Way = Callable[[Rig, int], "contextlib.AbstractContextManager[None]"]
+"""Brings a director about for a rig and a family, and takes it away."""
+
+
+@contextlib.contextmanager
+def nobody(rig: Rig, version: int) -> Iterator[None]:
+    """The client itself spreads its packets over routes to the members, by a hash."""
+    rig.answers_through(version, director=False)
+    hops = " ".join(f"nexthop via {own(number, version)} dev eth0" for number in MEMBERS)
+    rig.client.ip(f"route add {VIP[version]} {hops}\n")
+    yield
+    rig.client.ip(f"route del {VIP[version]}\n")
+
+
+@contextlib.contextmanager
+def nft_dnat(rig: Rig, version: int) -> Iterator[None]:
+    """nftables' DNAT with conntrack, members in turn; answers come back through the director."""
+    family = "ip" if version == 4 else "ip6"
+    targets = ", ".join(f"{turn} : {own(n, version)}" for turn, n in enumerate(MEMBERS))
+    rule = (
+        f"{family} daddr {VIP[version]} dnat to numgen inc mod {len(MEMBERS)} map {{ {targets} }}"
+    )
+    rig.answers_through(version, director=True)
+    with address_of_director(rig, version):
+        rig.director.run("nft", "-f", "-", text=f"""table {family} bench {{
+  chain steer {{ type nat hook prerouting priority -100; {rule}; }}
+}}
+""")  # fmt: skip
+        yield
+        rig.director.run("nft", "delete", "table", family, "bench")
+
+
+@contextlib.contextmanager
+def nft_dr(rig: Rig, version: int) -> Iterator[None]:
+    """nftables at the device: other Ethernet addresses by a hash, nothing remembered."""
+    family, table = ("ip" if version == 4 else "ip6"), "netdev bench"
+    targets = ", ".join(f"{turn} : {mac(n)}" for turn, n in enumerate(MEMBERS))
+    rule = (
+        f"{family} daddr {VIP[version]} ether saddr set {mac(DIRECTOR)} ether daddr set "
+        f"jhash {family} saddr . th sport mod {len(MEMBERS)} map {{ {targets} }} fwd to eth0"
+    )
+    rig.answers_through(version, director=False)
+    with address_of_director(rig, version):
+        rig.director.run("nft", "-f", "-", text=f"""table {table} {{
+  chain steer {{ type filter hook ingress device eth0 priority 0;
+    meta l4proto {{ tcp, udp }} {rule}; }}
+}}
+""")  # fmt: skip
+        yield
+        rig.director.run("nft", "delete", "table", *table.split())
+
+
+def ipvs(method: int) -> Way:
+    """LVS, round robin, by a forwarding method."""
+
+    @contextlib.contextmanager
+    def balance(rig: Rig, version: int) -> Iterator[None]:
+        rig.answers_through(version, director=method == _MASQUERADE)
+        with address_of_director(rig, version):
+            rig.director.set("net.ipv4.vs.conntrack=0")
+            services = [_service(rig, version, method, port) for port in PORTS]
+            yield
+            for service in services:
+                rig.director.do(partial(_change_service, "del", service))
+
+    return balance
+
+
+def _service(rig: Rig, version: int, method: int, port: Port) -> IPVSService:
+    number = socket.IPPROTO_TCP if port.protocol is Protocol.TCP else socket.IPPROTO_UDP
+    service = IPVSService(addr=str(VIP[version]), port=port.port, protocol=number, sched_name="rr")
+    rig.director.do(partial(_change_service, "add", service))
+    for member in MEMBERS:
+        dest = IPVSDest(
+            addr=str(own(member, version)), port=port.port, weight=1, fwd_method=method
+        )
+        rig.director.do(partial(_add_server, service, dest))
+    return service
+
+
+def _change_service(action: str, service: IPVSService) -> None:
+    with IPVS() as channel:
+        channel.service(action, service)
+
+
+def _add_server(service: IPVSService, server: IPVSDest) -> None:
+    with IPVS() as channel:
+        channel.dest("add", service, server)
+
+
+@contextlib.contextmanager
+def lvs_tunnel(rig: Rig, version: int) -> Iterator[None]:
+    """LVS by IPIP; members unwrap it by a tunnel device of their own."""
+    for member in rig.members:
+        member.ip("link set tunl0 up\n")
+        member.set("net.ipv4.conf.tunl0.rp_filter=0")
+    count_behind_tunnel(rig, "tunl0")
+    for member in rig.members:
+        member.run("nft", "delete", "table", "netdev", "count_eth0")
+    with ipvs(_TUNNEL)(rig, version):
+        yield
+
+
+def cloudlb(mode: Mode) -> Way:
+    """cloudlb: its director's program, and its programs at all members' taps, both ways."""
+
+    @contextlib.contextmanager
+    def balance(rig: Rig, version: int) -> Iterator[None]:
+        rig.answers_through(version, director=False)
+        with ExitStack() as stack:
+            number = next(_NUMBERS)
+            director = rig.director.do(lambda: _engine(f"director{number}"))
+            host = _engine(f"host{number}")
+            stack.callback(host.close)
+            stack.callback(lambda: rig.director.do(director.close))
+            uplink = rig.director.do(lambda: socket.if_nametoindex("eth0"))
+            addresses = tuple(own(DIRECTOR, v) for v in VIP)
+            port = HostPort(uplink, PortKind.UPLINK, NETWORK, mac(DIRECTOR), addresses)
+            rig.director.do(lambda: director.attach(port))
+            stack.callback(lambda: rig.director.do(lambda: director.detach(uplink)))
+            for member in MEMBERS:
+                tap = socket.if_nametoindex(f"tap{member}")
+                host.attach(HostPort(tap, PortKind.TAP, NETWORK, tap_mac(member)))
+                stack.callback(host.detach, tap)
+            host.guard(NETWORK, [VIP[version]])
+            host.apply(POOL, Plane(POOL, NETWORK, VIP[version], guests=_guests(mode, version)))
+            rig.director.do(lambda: director.apply(POOL, _plane(mode, version)))
+            yield
+            _look(director)
+            _look(host)
+
+    return balance
+
+
+_NUMBERS = itertools.count()
+
+
+def _engine(name: str) -> EbpfEngine:
+    objects = Path("/tmp/objects")  # noqa: S108  (in a guest of its own)
+    objects.mkdir(exist_ok=True)
+    return EbpfEngine(Path("/sys/fs/bpf") / name, objects, _FLOWS)
+
+
+def _plane(mode: Mode, version: int) -> Plane:
+    backends = tuple(
+        Backend(id_, mode, mac(number), 1, address=own(number, version))
+        for id_, number in zip(_IDS, MEMBERS, strict=True)
+    )
+    frontend = Frontend(Algorithm.ROUND_ROBIN, PORTS, backends)
+    return Plane(POOL, NETWORK, VIP[version], frontend)
+
+
+def _guests(mode: Mode, version: int) -> tuple[Guest, ...]:
+    return tuple(
+        Guest(id_, mac(number), mode, own(number, version))
+        for id_, number in zip(_IDS, MEMBERS, strict=True)
+    )
+
+
+def _look(engine: EbpfEngine) -> None:
+    """Nothing was lost on a path that is not the one to be measured."""
+    counted = engine.events()
+    if lost := {name: counted[name] for name in _LOOK_AT_EVENTS if counted[name]}:
+        raise RuntimeError(f"packets took another way: {lost}")
+
+
+WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
+    "direct": (nobody, (4, 6)),
+    "nft dnat": (nft_dnat, (4, 6)),
+    "nft dr": (nft_dr, (4,)),
+    "ipvs nat": (ipvs(_MASQUERADE), (4,)),
+    "ipvs dr": (ipvs(_DIRECT_ROUTE), (4,)),
+    "cloudlb dr": (cloudlb(Mode.DR), (4, 6)),
+    "cloudlb nat": (cloudlb(Mode.EDGE_NAT), (4, 6)),
+    "cloudlb tun": (cloudlb(Mode.TUN), (4, 6)),
+    "ipvs tun": (lvs_tunnel, (4,)),
+}
+"""Each with the families that it is measured in. LVS' tunnel last: it changes the members."""

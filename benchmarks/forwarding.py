@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams and connections through every director, on a machine that counts instructions.
+
+    python -m benchmarks.forwarding [--rounds N]
+
+Prints samples as JSON: instructions per datagram (18 octets, 64 flows) and per TCP connection
+(handshake, an octet, end), of everything between the client's system call and the member. Changes
+this machine's network: meant for a guest of its own, see `benchmarks.counting`.
+"""
+
+import argparse
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+
+from benchmarks import rig as rigs
+from benchmarks.directors import WAYS
+from benchmarks.rig import TCP_PORT, UDP_PORT, VIP, Rig
+
+DATAGRAMS, FLOWS, CONNECTIONS = 4096, 64, 256
+LEAST = 0.98
+YIELDS = 200
+"""Enough for ksoftirqd to deliver what waits behind a tunnel device."""
+PAYLOAD = b"x" * 18
+
+
+def udp(rig: Rig, version: int, device: str) -> float:
+    """Instructions per datagram that arrives; a backlog may overflow now and then, no more."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    senders = [
+        rig.client.do(lambda: socket.socket(family, socket.SOCK_DGRAM)) for _ in range(FLOWS)
+    ]
+    for sender in senders:
+        sender.connect((str(VIP[version]), UDP_PORT))
+        sender.send(PAYLOAD)
+    before = rig.delivered(device)
+    started = time.monotonic_ns()
+    for _ in range(DATAGRAMS // FLOWS):
+        for sender in senders:
+            sender.send(PAYLOAD)
+    for _ in range(YIELDS):
+        os.sched_yield()
+    spent = time.monotonic_ns() - started
+    arrived = rig.delivered(device) - before
+    for sender in senders:
+        sender.close()
+    if not LEAST * DATAGRAMS <= arrived <= DATAGRAMS:
+        raise RuntimeError(f"{arrived} of {DATAGRAMS} datagrams arrived")
+    return spent / arrived
+
+
+def tcp(rig: Rig, version: int, _device: str) -> float:
+    """Instructions per connection, one after the other."""
+
+    def connect() -> None:
+        with socket.create_connection((str(VIP[version]), TCP_PORT), timeout=30) as connection:
+            if connection.recv(1) != b"x":
+                raise RuntimeError("the member did not answer")
+
+    def connect_all() -> float:
+        started = time.monotonic_ns()
+        for _ in range(CONNECTIONS):
+            connect()
+        return (time.monotonic_ns() - started) / CONNECTIONS
+
+    return rig.client.do(connect_all)
+
+
+MEASURES: dict[str, Callable[[Rig, int, str], float]] = {"udp": udp, "tcp": tcp}
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Samples by director, family and what was sent; the first round warms up."""
+    rig = rigs.build()
+    samples: dict[str, list[float]] = {}
+    for name, (way, versions) in WAYS.items():
+        device = "tunl0" if name == "ipvs tun" else "eth0"
+        for version in versions:
+            rig.client.ip("neigh flush dev eth0\n")
+            with way(rig, version):
+                for number in range(rounds + 1):
+                    found = _ask_all(rig, version, device, name)
+                    for kind, value in found.items() if number else ():
+                        samples.setdefault(f"{name} {version} {kind}", []).append(value)
+    return samples
+
+
+def _ask_all(rig: Rig, version: int, device: str, name: str) -> dict[str, float]:
+    try:
+        return {kind: ask(rig, version, device) for kind, ask in MEASURES.items()}
+    except (OSError, RuntimeError) as error:
+        raise RuntimeError(f"{name}, IPv{version}: {error}") from error
+
+
+def main() -> None:
+    """Print the samples."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    print(json.dumps(measure(parser.parse_args().rounds)))
+
+
+if __name__ == "__main__":
+    main()

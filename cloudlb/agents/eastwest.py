@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What agents tell each other past the control plane: the connections of directors in groups.
+
+A director tells the others of its pools every connection that begins, is acknowledged or closes,
+within milliseconds, and all that are in use once a minute. Datagrams may be lost: each receiver
+sees gaps in their numbers, also by the greeting that comes every second, and asks for everything.
+"""
+
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from cloudlb.agents.circle import Circle
+from cloudlb.engines.base import Sharer
+from cloudlb.model.eastwest import (
+    LONGEST,
+    FlowEntry,
+    Kind,
+    Message,
+    Window,
+    bodies,
+    entries,
+    seal,
+    unseal,
+)
+from cloudlb.model.errors import EngineError
+from cloudlb.model.network import Address
+
+LOG = logging.getLogger(__name__)
+_GREETING = 1.0
+_ASKING = 2.0
+_REFRESH = 60.0
+_GATHER = 0.005
+_PACE = 40  # datagrams in 10 ms: a receiver's buffer holds some 150 by default
+_PATIENCE = 3.0
+_FRIENDSHIP = 60.0  # an agent that has died is back by then, and has told what it knows
+_LONGEST_WAIT = 15.0
+
+
+@dataclass(slots=True)
+class _Peer:
+    """What is known of another director, and what is on its way to it.
+
+    ``is_known``: it has told everything. ``misses``: some of it was lost since. ``is_told``: it is
+    being told everything.
+    """
+
+    address: str
+    window: Window = field(default_factory=Window)
+    sequence: int = 0
+    is_heard: bool = False
+    is_known: bool = False
+    misses: bool = False
+    is_told: bool = False
+    asked_at: float = float("-inf")
+    heard_at: float = float("-inf")
+    outgoing: Iterator[tuple[Kind, bytes]] = field(default_factory=lambda: iter(()))
+
+
+class EastWest:
+    """Talks with the directors of this host's pools at their ``port``, from its own ``address``.
+
+    ``sharer`` has this host's connections, and takes those of others under ``lock``.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        address: Address | None,
+        port: int,
+        sharer: Sharer | None,
+        lock: threading.RLock,
+        clock: Callable[[], float] = time.monotonic,
+        incarnation: int = 0,
+    ) -> None:
+        self._host, self._address, self._port = host, address, port
+        self._sharer, self._lock, self._clock = sharer, lock, clock
+        self._incarnation = incarnation or time.time_ns()
+        self._circle, self._taken_at = Circle(), clock()
+        self._secrets: dict[int, bytes] = {}
+        self._peers: dict[str, _Peer] = {}
+        self._began: float | None = None
+        self._greeted_at = self._refreshed_at = float("-inf")
+
+    def want(self, circle: Circle) -> None:
+        """Talk with these from now on."""
+        with self._lock:
+            self._circle, self._taken_at, self._secrets = circle, self._clock(), circle.secrets
+            known = {host: str(address) for host, address in circle.peers.items()}
+            self._peers = {
+                host: old
+                if (old := self._peers.get(host)) and old.address == address
+                else _Peer(address)
+                for host, address in known.items()
+            }
+            if self._began is None:
+                self._began = self._clock()
+
+    def is_ready(self) -> bool:
+        """Whether this host knows the connections of those that have answered since its start.
+
+        One that has just come up should not be elected before.
+        """
+        if self._sharer is None or self._address is None:
+            return True
+        with self._lock:
+            peers, began = list(self._peers.values()), self._began
+        if began is None:
+            return False
+        waited = self._clock() - began
+        if all(peer.is_known for peer in peers) or waited >= _LONGEST_WAIT:
+            return True
+        return waited >= _PATIENCE and all(p.is_known for p in peers if p.is_heard)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Talk until ``stopping``."""
+        if self._sharer is None or self._address is None:
+            stopping.wait()
+            return
+        while not stopping.is_set():
+            try:
+                self._talk(stopping, self._sharer, self._address)
+            except OSError as error:
+                LOG.warning("east-west=failing: %s", error)
+                stopping.wait(1.0)
+
+    def _talk(self, stopping: threading.Event, sharer: Sharer, address: Address) -> None:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+            channel.bind((str(address), self._port))
+            while not stopping.is_set():
+                self._round(channel, sharer)
+
+    def _round(self, channel: socket.socket, sharer: Sharer) -> None:
+        peers = self._peers
+        is_busy = self._send_some(channel, peers)
+        both = [channel.fileno(), sharer.fileno()]
+        ready, _, _ = select.select(both, [], [], 0.01 if is_busy else 0.2)
+        if both[0] in ready:
+            self._listen(channel, sharer)
+        if both[1] in ready:
+            time.sleep(_GATHER)
+            self._tell(channel, sharer.news())
+        self._keep_up(channel, sharer, peers)
+
+    def _listen(self, channel: socket.socket, sharer: Sharer) -> None:
+        for _ in range(1000):
+            try:
+                octets, source = channel.recvfrom(LONGEST + 1)
+            except BlockingIOError:
+                return
+            try:
+                message = unseal(octets, self._secrets)
+                peer = self._peers.get(message.sender)
+                if peer is None or peer.address != source[0]:
+                    raise ValueError("nobody that it should hear of")
+                if peer.window.accepts(message.incarnation, message.sequence):
+                    self._hear(message, peer, sharer)
+            except ValueError as error:
+                LOG.debug("east-west=ignored source=%s: %s", source[0], error)
+
+    def _hear(self, message: Message, peer: _Peer, sharer: Sharer) -> None:
+        peer.is_heard, peer.heard_at = True, self._clock()
+        if peer.window.missed():
+            peer.misses, peer.is_told = True, False
+        if message.kind is Kind.FLOWS:
+            self._adopt(message, sharer)
+        elif message.kind is Kind.WANT and not peer.is_told:
+            peer.is_told = True
+            everything = self._of(message.sender, sharer.all(float("inf")))
+            peer.outgoing = _in_bodies(everything, Kind.DONE)
+        elif message.kind is Kind.DONE:
+            peer.is_known = True
+
+    def _adopt(self, message: Message, sharer: Sharer) -> None:
+        """What a director says of pools that it does not direct is not for it to say."""
+        pools = self._circle.pools
+        told = [e for e in entries(message.body) if message.sender in pools.get(e.pool, ())]
+        try:
+            with self._lock:
+                sharer.adopt(told)
+        except EngineError as error:
+            LOG.warning("east-west=failing: %s", error.detail)
+
+    def _tell(self, channel: socket.socket, news: Iterable[FlowEntry]) -> None:
+        told = list(news)
+        for host, peer in self._peers.items():
+            for body in bodies(self._of(host, told)):
+                self._send(channel, peer, Kind.FLOWS, body)
+
+    def _of(self, host: str, told: Iterable[FlowEntry]) -> Iterator[FlowEntry]:
+        """The connections of pools that another host directs, too."""
+        pools = self._circle.pools
+        return (entry for entry in told if host in pools.get(entry.pool, ()))
+
+    def _send_some(self, channel: socket.socket, peers: dict[str, _Peer]) -> bool:
+        """Go on with what is long; whether there is more."""
+        is_busy = False
+        for peer in peers.values():
+            some = list(islice(peer.outgoing, _PACE))
+            for kind, body in some:
+                self._send(channel, peer, kind, body)
+                peer.is_told = peer.is_told and kind is not Kind.DONE
+            is_busy = is_busy or len(some) == _PACE
+        return is_busy
+
+    def _keep_up(self, channel: socket.socket, sharer: Sharer, peers: dict[str, _Peer]) -> None:
+        """Greet, ask for what is missing, and tell what is in use, each in its time."""
+        now = self._clock()
+        greets = now - self._greeted_at >= _GREETING
+        refreshes = now - self._refreshed_at >= _REFRESH
+        for host, peer in peers.items():
+            if (peer.misses or not peer.is_known) and now - peer.asked_at >= _ASKING:
+                peer.misses, peer.asked_at = False, now
+                self._send(channel, peer, Kind.WANT)
+            elif greets:
+                self._send(channel, peer, Kind.HELLO)
+            if refreshes:
+                used = self._of(host, sharer.all(1.5 * _REFRESH))
+                peer.outgoing = _one_after_the_other(peer.outgoing, _in_bodies(used))
+        if greets:
+            self._befriend(sharer, peers, now)
+        self._greeted_at = now if greets else self._greeted_at
+        self._refreshed_at = now if refreshes else self._refreshed_at
+
+    def _befriend(self, sharer: Sharer, peers: dict[str, _Peer], now: float) -> None:
+        """Of each router the next director that was heard gets what is not known here."""
+        for router, mates in self._circle.mates.items():
+            for mate in mates:
+                peer = peers.get(mate.host)
+                left = peer.heard_at + _FRIENDSHIP - now if peer else 0.0
+                if left > 0:
+                    sharer.befriend(router, mate.mac, left)
+                    break
+
+    def _send(self, channel: socket.socket, peer: _Peer, kind: Kind, body: bytes = b"") -> None:
+        """What cannot be sent is a gap that its receiver will see."""
+        key = self._circle.signing(self._clock() - self._taken_at)
+        if key is None:
+            return
+        peer.sequence += 1
+        message = Message(kind, self._host, self._incarnation, peer.sequence, body)
+        octets = seal(message, key.number, bytes.fromhex(key.secret))
+        try:
+            channel.sendto(octets, (peer.address, self._port))
+        except OSError as error:
+            LOG.debug("east-west=unsent peer=%s: %s", peer.address, error)
+
+
+def _in_bodies(
+    told: Iterable[FlowEntry], last: Kind | None = None
+) -> Iterator[tuple[Kind, bytes]]:
+    for body in bodies(told):
+        yield Kind.FLOWS, body
+    if last:
+        yield last, b""
+
+
+def _one_after_the_other(
+    first: Iterator[tuple[Kind, bytes]], second: Iterator[tuple[Kind, bytes]]
+) -> Iterator[tuple[Kind, bytes]]:
+    yield from first
+    yield from second

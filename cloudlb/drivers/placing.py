@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Planes of pools whose members are guests of hosts with an agent; pure.
+
+The drivers differ in the way that packets take to a member, and so in the `Way` of each.
+"""
+
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from uuid import UUID
+
+from cloudlb.drivers.algorithm import algorithm_of
+from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.fallback import Candidate, decide
+from cloudlb.model.network import Address
+from cloudlb.model.pool import Placement
+from cloudlb.model.snapshot import MemberView, PoolView
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How packets reach a member; one that is not ``open`` gets no new connections.
+
+    ``address`` and ``port`` are the member's own, where the mode needs them.
+    """
+
+    mode: Mode
+    address: Address | None = None
+    port: int | None = None
+    open: bool = True
+
+
+def direct(view: PoolView, _member: MemberView, placement: Placement) -> Way:
+    """By Ethernet addresses alone; connections that began in another mode may need more."""
+    own = view.network.own_address(placement.addresses, view.pool.address.version)
+    return Way(Mode.DR, own)
+
+
+WayTo = Callable[[PoolView, MemberView, Placement], Way]
+
+
+def plane(view: PoolView, host: str, down: Set[UUID], way: WayTo) -> Plane | None:
+    """A frontend on the pool's directors, guests on its members' hosts, nothing elsewhere."""
+    if view.removing:
+        return None
+    guests = _guests(view, host, way)
+    is_director = host in view.pool.directors
+    if not is_director and not guests:
+        return None
+    return Plane(
+        pool_id=view.pool.id,
+        network=view.network.number,
+        address=view.pool.address,
+        frontend=_frontend(view, down, way) if is_director else None,
+        guests=guests,
+        timeouts=view.pool.timeouts,
+    )
+
+
+def _guests(view: PoolView, host: str, way: WayTo) -> tuple[Guest, ...]:
+    here = sorted(view.members, key=lambda m: m.member.id.bytes)
+    return tuple(
+        _guest(m, m.placement, way(view, m, m.placement))
+        for m in here
+        if m.placement is not None and m.placement.host == host
+    )
+
+
+def _guest(m: MemberView, placement: Placement, way: Way) -> Guest:
+    return Guest(m.member.id, placement.mac, way.mode, way.address, way.port)
+
+
+def _frontend(view: PoolView, down: Set[UUID], way: WayTo) -> Frontend:
+    """An administratively closed pool keeps its connections and takes no new ones."""
+    ways = {m.member.id: way(view, m, m.placement) for m in view.members if m.placement}
+    taking = _taking(view, down, ways)
+    backends = tuple(
+        _backend(m, m.placement, ways[m.member.id], m.member.id in taking)
+        for m in view.members
+        if m.placement is not None
+    )
+    ports = tuple(sorted(view.pool.ports))
+    return Frontend(
+        algorithm=algorithm_of(view.pool),
+        ports=ports,
+        backends=backends,
+        persistence=view.pool.persistence,
+        router=view.pool.virtual_router,
+    )
+
+
+def _taking(view: PoolView, down: Set[UUID], ways: Mapping[UUID, Way]) -> Set[UUID]:
+    """The members that get new connections: of those that can be reached, who shall (L13)."""
+    wanted = [m for m in view.members if m.member.admin_state_up and not m.removing]
+    reachable = {m.member.id for m in wanted if _is_reachable(m, ways)}
+    if not view.pool.admin_state_up:
+        return frozenset()
+    candidates = [
+        Candidate(m.id, m.weight, m.backup, m.id in reachable and m.id not in down)
+        for m in (one.member for one in wanted)
+    ]
+    _, taking = decide(candidates, view.pool.panic_threshold)
+    weightless = {c.id for c in candidates if c.alive and not c.weight}
+    return (taking | weightless) & reachable
+
+
+def _is_reachable(m: MemberView, ways: Mapping[UUID, Way]) -> bool:
+    return m.placement is not None and m.placement.running and ways[m.member.id].open
+
+
+def _backend(m: MemberView, placement: Placement, way: Way, takes_new: bool) -> Backend:
+    return Backend(
+        member_id=m.member.id,
+        mode=way.mode,
+        mac=placement.mac,
+        weight=m.member.weight,
+        state=BackendState.ACTIVE if takes_new else BackendState.IDLE,
+        address=way.address,
+    )

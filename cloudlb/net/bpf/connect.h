@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which member a packet goes to: its connection's, or one that is chosen now. */
+#pragma once
+
+#include "answer.h"
+#include "flow.h"
+#include "maps.h"
+#include "mate.h"
+#include "parse.h"
+#include "persist.h"
+#include "schedule.h"
+
+/* A packet to no service. One to a pool's address must not reach the host's stack, and neither
+ * may a member's answer to a probe, which the agent has read from its packet socket before.
+ */
+static __always_inline int stray(const struct port *port, const struct packet *p)
+{
+	if (answers(port->network, &p->destination))
+		return refuse_for(EVENT_NO_SERVICE);
+	return answers(port->network, &p->source) ? REFUSED : PASSED;
+}
+
+/* The member of a new connection: its client's, or the scheduler's choice. */
+static __always_inline int pick_fresh(const struct pool *pool, __u32 number,
+				      const struct packet *p, __u32 *member)
+{
+	struct client_key key = {};
+	__u64 until = 0;
+	__u32 *choice;
+
+	if (pool->persistence) {
+		client_key_of(&key, pool, number, p);
+		until = bound_until(pool);
+		if (bound(&key, until, member))
+			return 0;
+	}
+	choice = pick_new(pool, number, p);
+	if (!choice)
+		return -1;
+	*member = *choice;
+	if (pool->persistence)
+		bind(&key, until, *member);
+	return 0;
+}
+
+/* The member of a packet whose connection is not known or could not be remembered. */
+static __always_inline int pick_again(const struct pool *pool, const struct packet *p,
+				      __u32 *member)
+{
+	__u32 *choice = pick_stateless(pool, p);
+
+	if (!choice)
+		return -1;
+	*member = *choice;
+	return 0;
+}
+
+/* The number of the pool that has the address and port as a service. */
+static __always_inline __u32 *service_of(const struct port *port, const struct packet *p)
+{
+	struct service_key key = {.network = port->network,
+				  .address = p->destination,
+				  .port = p->port,
+				  .protocol = p->protocol};
+
+	return bpf_map_lookup_elem(&services, &key);
+}
+
+/* A member with its present mode. */
+static __always_inline int chosen(__u32 number)
+{
+	struct member *member = bpf_map_lookup_elem(&members, &number);
+
+	return member ? choice_of(number, member->mode) : refuse_for(EVENT_NO_MEMBER);
+}
+
+/* `old` is the connection that had the same ports before, if it still counts; it stays when there
+ * is no member for the new one. Its record may be given to another connection once replaced.
+ */
+static __always_inline int new_connection(struct __sk_buff *skb, const struct port *port,
+					  const struct packet *p, struct flow_key *key,
+					  const struct flow *old)
+{
+	__u32 *pool_number = service_of(port, p);
+	struct pool *pool;
+	struct flow flow = {}, replaced = {};
+	__u32 number;
+	int fresh = opens(p) || p->protocol == IPPROTO_UDP, choice;
+
+	if (!pool_number)
+		return stray(port, p);
+	pool = bpf_map_lookup_elem(&pools, pool_number);
+	if (!pool || !pool->length)
+		return refuse_for(EVENT_NO_MEMBER);
+	if (!fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool))
+		return PASSED_ON;
+	if (fresh ? pick_fresh(pool, *pool_number, p, &number) : pick_again(pool, p, &number))
+		return refuse_for(EVENT_NO_MEMBER);
+	choice = chosen(number);
+	if (choice < 0)
+		return choice;
+	flow.member = number;
+	flow.mode = choice >> MODE_SHIFT;
+	flow.state = first_state(p);
+	flow.seen = bpf_jiffies64();
+	if (old)
+		replaced = *old;
+	if (!bpf_map_update_elem(&flows, key, &flow, BPF_ANY)) {
+		if (old)
+			count_flow(replaced.member, replaced.state, -1);
+		count_flow(flow.member, flow.state, 1);
+		share(key, &flow);
+	} else {
+		count_event(EVENT_TABLE_FULL);
+		if (pick_again(pool, p, &number))
+			return refuse_for(EVENT_NO_MEMBER);
+		choice = chosen(number);
+	}
+	if (fresh)
+		count_connection(number);
+	return choice;
+}
+
+/* The member of a client's packet, with the mode of its connection. */
+static __always_inline int member_of(struct __sk_buff *skb, const struct port *port,
+				     const struct packet *p)
+{
+	struct flow_key key;
+	struct member *member;
+	struct flow *flow;
+	__u32 number;
+
+	flow_key_of(&key, port->network, p);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (!flow)
+		return new_connection(skb, port, p, &key, 0);
+	number = flow->member;
+	member = bpf_map_lookup_elem(&members, &number);
+	if (!member || member->state == MEMBER_FREE)
+		return new_connection(skb, port, p, &key, 0);
+	/* The same SYN again stays where it was; a SYN on anything further on, or towards a
+	 * member that takes no new connections, is a new connection with a re-used port.
+	 */
+	if (opens(p) && !(flow->state == FLOW_OPENING && member->state == MEMBER_ACTIVE))
+		return new_connection(skb, port, p, &key, flow);
+	follow(flow, &key, p);
+	return choice_of(number, flow->mode);
+}
+
+/* The member of a packet of which only the ports and addresses are known: it renews nothing and
+ * is remembered nowhere. Without a known connection it is the one that a packet in the middle of
+ * a connection would go to.
+ */
+static __always_inline int member_without_trace(const struct port *port, const struct packet *p)
+{
+	struct flow_key key;
+	struct flow *flow;
+	struct pool *pool;
+	__u32 number, *pool_number;
+
+	flow_key_of(&key, port->network, p);
+	flow = bpf_map_lookup_elem(&flows, &key);
+	if (flow)
+		return choice_of(flow->member, flow->mode);
+	pool_number = service_of(port, p);
+	if (!pool_number)
+		return refuse_for(EVENT_NO_SERVICE);
+	pool = bpf_map_lookup_elem(&pools, pool_number);
+	if (!pool || !pool->length || pick_again(pool, p, &number))
+		return refuse_for(EVENT_NO_MEMBER);
+	return chosen(number);
+}

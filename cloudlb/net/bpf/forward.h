@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where packets leave the director for their member. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+#include "too_big.h"
+#include "tunnel.h"
+
+static __always_inline void count_in(struct __sk_buff *skb, __u32 number)
+{
+	struct traffic *traffic_of = bpf_map_lookup_elem(&traffic, &number);
+
+	if (traffic_of) {
+		traffic_of->packets_in += skb->gso_segs > 1 ? skb->gso_segs : 1;
+		traffic_of->bytes_in += skb->len;
+	}
+}
+
+static __always_inline int forward_in_tunnel(struct __sk_buff *skb, const struct port *port,
+					     __u32 number, const struct member *member,
+					     const struct packet *p)
+{
+	if (!has_tunnel(port, member))
+		return drop_for(EVENT_NO_TUNNEL);
+	if (too_big(skb, port, member, p))
+		return tell_too_big(skb, port, member, p);
+	count_in(skb, number);
+	return wrap(skb, port, member, p);
+}
+
+/* To the member of a choice, by its mode. */
+GLOBAL int forward(struct __sk_buff *skb, const struct port *port, const struct packet *p,
+		   __u32 choice)
+{
+	__u32 number = NUMBER_OF(choice);
+	struct member *member = bpf_map_lookup_elem(&members, &number);
+	struct ethhdr *eth = (void *)(long)skb->data;
+
+	if (!port || !p || !member || member->state == MEMBER_FREE)
+		return drop_for(EVENT_NO_MEMBER);
+	if (choice >> MODE_SHIFT == MODE_TUN)
+		return forward_in_tunnel(skb, port, number, member, p);
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return TC_ACT_SHOT;
+	count_in(skb, number);
+	/* Both addresses: behind a learning bridge the source must be the forwarder's own. */
+	__builtin_memcpy(eth->h_dest, member->mac, 6);
+	__builtin_memcpy(eth->h_source, port->mac, 6);
+	return bpf_redirect(skb->ifindex, 0);
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The second chance of a connection that another director may know. */
+#pragma once
+
+#include "maps.h"
+
+/* clang makes a call of the builtin for six octets. */
+static __always_inline int same_mac(const __u8 *a, const __u8 *b)
+{
+	const __u16 *x = (const void *)a, *y = (const void *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
+/* Whether a packet in the middle of a connection that is not known here was addressed to the other
+ * director. A scheduler that takes turns or compares counts cannot find the connection's member
+ * again, and a wrong one would reset it. What comes from the other director stays here, so that
+ * nothing circles. A function of its own: the stack of `director` has no room for its variables.
+ */
+static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
+			      const struct pool *pool)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	struct mate *mate;
+	__u32 router;
+
+	if (!port || !pool || (void *)(eth + 1) > (void *)(long)skb->data_end)
+		return 0;
+	router = pool->router;
+	if (!router || pool->scheduler > LAST_COUNT)
+		return 0;
+	mate = bpf_map_lookup_elem(&mates, &router);
+	if (!mate || mate->until <= bpf_ktime_get_ns())
+		return 0;
+	if (same_mac(eth->h_source, mate->mac))
+		return 0;
+	__builtin_memcpy(eth->h_dest, mate->mac, 6);
+	__builtin_memcpy(eth->h_source, port->mac, 6);
+	count_event(EVENT_PASSED_ON);
+	return 1;
+}

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Edge NAT: guests serve pools without having their addresses, or listening on their ports."""
+
+import json
+import random
+import sys
+from typing import Any
+
+import pytest
+
+from cloudlb.lab.hypervisor import virsh
+from cloudlb.lab.lab import Lab
+from cloudlb.lab.topology import HOSTS
+from cloudlb.lab.traffic import Load
+from tests.lab.control import PORTS, TCP_MONITOR, Cloud, ask_udp, get, url, wait_until
+from tests.soak import count
+
+ALL = ["vm1", "vm2", "vm3", "vm4"]
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
+CLIENT = next(spec for spec in HOSTS if spec.name == "client")
+
+
+def own_address(lab: Lab, name: str, version: int) -> str:
+    """What a guest calls its own."""
+    spec = lab.guest(name).spec
+    return str(spec.ipv6 if version == 6 else spec.ipv4)
+
+
+def translated(
+    cloud: Cloud, names: list[str], version: int = 4, port: int | None = None, **fields: Any
+) -> dict[str, Any]:
+    """A pool of guests that do not get its address; their own ones are known."""
+    for name in names:
+        _make_known(cloud.lab, name, version)
+    members = [{"server": name, "port": port} for name in names]
+    pool = cloud.pool([], version, data_plane="nat", members=members, **fields)
+    wait_until("the guests' addresses are known", lambda: _are_known(cloud, pool, version))
+    wait_until("the hosts know them", lambda: cloud.realized(pool))
+    return pool
+
+
+def _make_known(lab: Lab, name: str, version: int) -> None:
+    """Have a guest ask for a neighbour, as every guest does sooner or later."""
+    lab.guest(name).run(["ip", "neigh", "flush", "dev", "eth0"])
+    client = CLIENT.lan6 if version == 6 else CLIENT.lan4
+    lab.guest(name).run(["ping", "-c", "1", "-W", "5", str(client)])
+
+
+def _are_known(cloud: Cloud, pool: dict[str, Any], version: int) -> bool:
+    return all(
+        own_address(cloud.lab, name, version) in member["addresses"]
+        for name, member in cloud.members(pool).items()
+    )
+
+
+def _health(cloud: Cloud, pool: dict[str, Any]) -> dict[str, str]:
+    return {name: m["health"] for name, m in cloud.members(pool).items()}
+
+
+@FAMILIES
+@pytest.mark.requirement("L1")
+@pytest.mark.requirement("L4")
+@pytest.mark.requirement("L15")
+def test_guests_share_requests_without_the_address_and_at_another_port(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    ports = [{"protocol": "tcp", "port": 8080}]
+    pool = translated(cloud, ALL, version, port=80, ports=ports)
+    result = Load.count(lab, url(pool)[:-1] + ":8080/", 60)
+    assert (result["failed"], result["order"]) == (0, ALL * 15)
+    for guest in lab.guests:
+        assert pool["address"] not in guest.run(["ip", "address"]).stdout
+
+
+@FAMILIES
+@pytest.mark.requirement("L1")
+def test_a_guest_sees_the_client_and_its_own_address(lab: Lab, cloud: Cloud, version: int) -> None:
+    pool = translated(cloud, ["vm3"], version)
+    said = json.loads(lab.host("client").run(["curl", "-s", "-m", "5", url(pool)]).stdout)
+    client = CLIENT.lan6 if version == 6 else CLIENT.lan4
+    assert said == {
+        "server": "vm3",
+        "address": own_address(lab, "vm3", version),
+        "client": str(client),
+    }
+
+
+@FAMILIES
+@pytest.mark.requirement("L1")
+def test_datagrams_are_shared_and_answered_from_the_address(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = translated(cloud, ["vm1", "vm3"], version)
+    assert ask_udp(lab, pool, 10) == ["vm1", "vm3"] * 5
+
+
+@FAMILIES
+@pytest.mark.requirement("L15")
+def test_large_bodies_arrive_as_they_were_sent(lab: Lab, cloud: Cloud, version: int) -> None:
+    """More than a frame at once: checksums and segments are left to the devices."""
+    pool = translated(cloud, ["vm2"], version)
+    program = (
+        "import json,sys,urllib.request,zlib\n"
+        "ask=lambda path,body=None: urllib.request.urlopen(sys.argv[1]+path,body,40).read()\n"
+        "got=ask('bytes/5000000'); sent=bytes(n%249 for n in range(3000000))\n"
+        "assert got==(bytes(range(251))*19921)[:5000000], 'GET'\n"
+        "assert json.loads(ask('',sent))['crc32']==zlib.crc32(sent), 'POST'\n"
+    )
+    lab.host("client").run([sys.executable, "-c", program, url(pool)], timeout=90)
+
+
+@FAMILIES
+@pytest.mark.requirement("L12")
+def test_a_guests_icmp_error_reaches_the_clients_socket(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    """The client's kernel gives it to the socket whose packet it quotes."""
+    pool = translated(cloud, ["vm1"], version, ports=[{"protocol": "udp", "port": 9}])
+    program = (
+        "import socket,sys\n"
+        "f=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+        "s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(5); s.connect((sys.argv[1],9))\n"
+        "s.send(b'x')\n"
+        "try: s.recv(9)\n"
+        "except ConnectionRefusedError: print('refused')\n"
+    )
+    done = lab.host("client").run([sys.executable, "-c", program, pool["address"]])
+    assert done.stdout == "refused\n"
+
+
+@FAMILIES
+@pytest.mark.requirement("L13")
+@pytest.mark.parametrize("kind", ["tcp", "icmp"])
+def test_probes_find_a_guest_that_hangs(lab: Lab, cloud: Cloud, version: int, kind: str) -> None:
+    ports = [{"protocol": "tcp", "port": 8080}]
+    monitor = TCP_MONITOR | {"type": kind}
+    pool = translated(cloud, ["vm1", "vm3"], version, port=80, ports=ports, monitor=monitor)
+    both = {"vm1": "online", "vm3": "online"}
+    wait_until("both are online", lambda: _health(cloud, pool) == both)
+    virsh(lab.host("compute1"), "suspend", "vm1")
+    try:
+        wait_until("it is offline", lambda: _health(cloud, pool) == both | {"vm1": "offline"})
+        result = Load.count(lab, url(pool)[:-1] + ":8080/", 10)
+        assert (result["failed"], result["servers"]) == (0, {"vm3": 10})
+    finally:
+        virsh(lab.host("compute1"), "resume", "vm1")
+    wait_until("it is back", lambda: _health(cloud, pool) == both)
+
+
+@FAMILIES
+def test_a_guest_is_reached_at_its_own_address_at_the_same_time(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = translated(cloud, ["vm1"], version)
+    own = {"address": own_address(lab, "vm1", version)}
+    with Load.requests(lab, url(pool)) as load:
+        direct = Load.count(lab, url(own), 200)
+    assert (direct["failed"], direct["servers"]) == (0, {"vm1": 200})
+    assert (load.result["failed"], set(load.result["servers"])) == (0, {"vm1"})
+
+
+@FAMILIES
+@pytest.mark.requirement("L9")
+def test_changes_of_weights_break_no_connection(lab: Lab, cloud: Cloud, version: int) -> None:
+    rng = random.Random(version)
+    pool = translated(cloud, ALL, version, scheduler="weighted_round_robin")
+    ids = [member["id"] for member in cloud.members(pool).values()]
+    with Load.flows(lab, pool["address"], 60, interval=0.2) as load:
+        for _ in range(count(25, 1000)):
+            path = f"/pools/{pool['id']}/members/{rng.choice(ids)}"
+            cloud.ok("PATCH", path, {"member": {"weight": rng.choice([0, 1, 5])}})
+    assert load.result["broken"] == 0, load.result
+    assert load.result["exchanges"] > 60
+
+
+@pytest.mark.requirement("L9")
+def test_a_removed_member_drains(lab: Lab, cloud: Cloud) -> None:
+    pool = translated(cloud, ["vm1", "vm3"])
+    member = cloud.members(pool)["vm1"]
+    with Load.flows(lab, pool["address"], 4) as load:
+        cloud.ok("DELETE", f"/pools/{pool['id']}/members/{member['id']}")
+        wait_until("new requests go elsewhere", lambda: get(lab, pool) == "vm3")
+        assert Load.count(lab, url(pool), 6)["servers"] == {"vm3": 6}
+        assert cloud.members(pool)["vm1"]["removing"]
+    assert (load.result["broken"], load.result["servers"]) == (0, {"vm1": 2, "vm3": 2})
+
+
+@pytest.mark.requirement("L18")
+def test_sessions_outlive_the_agent_of_their_host(lab: Lab, cloud: Cloud) -> None:
+    pool = translated(cloud, ["vm1"])
+    agent = lab.host("compute1").service("agent")
+    with Load.flows(lab, pool["address"], 10, interval=0.2) as load:
+        agent.kill()
+        agent.start()
+        wait_until("the agent speaks again", lambda: _is_fresh(cloud, "compute1"))
+    assert load.result["broken"] == 0, load.result
+
+
+def _is_fresh(cloud: Cloud, host: str) -> bool:
+    found = cloud.ok("GET", f"/hosts/{host}")["host"]
+    return bool(found["alive"]) and found["generation"] == found["observed_generation"]
+
+
+@pytest.mark.requirement("L2")
+def test_pools_of_both_data_planes_share_guests(lab: Lab, cloud: Cloud) -> None:
+    """The mode is the pool's choice; a guest holds the one address and not the other."""
+    by_nat, by_dr = translated(cloud, ["vm1", "vm3"]), cloud.pool(["vm1", "vm3"])
+    for pool in (by_nat, by_dr):
+        assert [get(lab, pool) for _ in range(4)] == ["vm1", "vm3"] * 2
+
+
+@FAMILIES
+@pytest.mark.requirement("L16")
+def test_counters_agree_with_what_the_client_did(lab: Lab, cloud: Cloud, version: int) -> None:
+    pool = translated(cloud, ["vm1", "vm4"], version, ports=PORTS)
+    assert Load.count(lab, url(pool), 20)["failed"] == 0
+    stats = cloud.stats(pool)["stats"]
+    for member in stats["members"]:
+        assert member["connections"] == 10
+        assert member["packets_in"] > 10 * 4
+        assert member["packets_out"] > 10 * 3
+        assert member["bytes_out"] > member["packets_out"] * 54

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's links in the words of tests: what passes on them, and what devices do there."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cloudlb.lab.host import Host
+from cloudlb.lab.lab import Lab
+from tests.lab.control import Cloud, wait_until
+
+_HERE = Path(__file__).parent
+COMPUTE = ("compute1", "compute2")
+
+
+def ports_of_bridge(host: Host) -> list[str]:
+    """The uplink and the taps of a compute host."""
+    return host.run(["ls", "/sys/class/net/br0/brif"]).stdout.split()
+
+
+def taps(host: Host) -> list[str]:
+    """The taps of a compute host."""
+    return [port for port in ports_of_bridge(host) if port != "eth0"]
+
+
+@contextmanager
+def without_offloads(lab: Lab) -> Iterator[None]:
+    """No device cuts or joins packets, or computes checksums; it would hide a wrong length."""
+    places = {"client": ["eth0"], "director": ["eth0"]}
+    places |= {name: ports_of_bridge(lab.host(name)) for name in COMPUTE}
+
+    def turn(state: str) -> None:
+        for name, interfaces in places.items():
+            script = str(_HERE / "offload.py")
+            lab.host(name).run([sys.executable, script, state, *interfaces])
+
+    turn("off")
+    try:
+        yield
+    finally:
+        turn("on")
+
+
+class Capture:
+    """The frames with an address in them on some of a host's interfaces, while the block runs."""
+
+    def __init__(self, host: Host, address: str, *interfaces: str) -> None:
+        self.frames: list[bytes] = []
+        command = [sys.executable, str(_HERE / "capture.py"), address, *interfaces]
+        self._process = host.popen(command, stdin=subprocess.PIPE)
+
+    def __enter__(self) -> "Capture":
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"listening\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        out, _ = self._process.communicate(timeout=20)
+        self.frames = [bytes.fromhex(frame) for frame in json.loads(out)]
+
+
+def make_known(lab: Lab, cloud: Cloud) -> None:
+    """Have every guest speak from its own addresses, until the control plane has heard of them."""
+    pool = cloud.pool([])
+    for guest in lab.guests:
+        cloud.ok("POST", f"/pools/{pool['id']}/members", {"member": {"server": guest.name}})
+    own = {g.name: {str(g.spec.ipv4), str(g.spec.ipv6)} for g in lab.guests}
+
+    def heard() -> bool:
+        return all(own[n] <= set(m["addresses"]) for n, m in cloud.members(pool).items())
+
+    if not heard():
+        # Before the taps of a network that is new carry programs, nobody listens.
+        wait_until("every host has the pool", lambda: cloud.realized(pool))
+        _speak(lab)
+        wait_until("the guests' own addresses are known", heard)
+
+
+def _speak(lab: Lab) -> None:
+    client = lab.host("client")
+    client.run(["ip", "neigh", "flush", "all"])
+    for guest in lab.guests:
+        for address in (guest.spec.ipv4, guest.spec.ipv6):
+            client.run(["ping", "-c", "1", "-W", "5", str(address)])

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Directors tell each other of their connections: two of them, with sockets between."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from ipaddress import ip_address
+
+import pytest
+
+from cloudlb.agents.circle import Circle, circle
+from cloudlb.agents.eastwest import EastWest
+from cloudlb.engines.base import Sharer
+from cloudlb.model.eastwest import FlowEntry
+from cloudlb.model.ether import Mac
+from cloudlb.model.host import Uplink
+from cloudlb.model.snapshot import Key, Peer
+from tests.views import view
+
+POOL = view(directors=("d1", "d2"), virtual_router=9)
+MACS = (Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02"))
+PEERS = tuple(
+    Peer(f"d{n}", ip_address(f"127.0.0.{n}"), (Uplink("lan", "eth0", mac),))
+    for n, mac in enumerate(MACS, 1)
+)
+KEYS = (Key(1, "aa" * 32, age=400.0),)
+
+
+def entry(number: int, pool: bytes = POOL.pool.id.bytes) -> FlowEntry:
+    """A connection by number."""
+    client = number.to_bytes(16)
+    return FlowEntry(pool, client, b"\x9c\x40", b"\x00\x50", 6, 1, 2, 0, b"m" * 16)
+
+
+class Table(Sharer):
+    """A table of connections; ``add`` is a client's doing."""
+
+    def __init__(self) -> None:
+        self.entries: set[FlowEntry] = set()
+        self._news: list[FlowEntry] = []
+        self.mates: dict[int, tuple[Mac, float]] = {}
+        self._ready, self._bell = os.pipe()
+
+    def add(self, *told: FlowEntry) -> None:
+        self.entries |= set(told)
+        self._news += told
+        os.write(self._bell, b"x")
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def news(self) -> Iterator[FlowEntry]:
+        os.read(self._ready, 4096)
+        told, self._news = self._news, []
+        return iter(told)
+
+    def all(self, newer_than: float) -> Iterator[FlowEntry]:
+        return iter(sorted(self.entries))
+
+    def befriend(self, router: int, mac: Mac, seconds: float) -> None:
+        self.mates[router] = mac, seconds
+
+    def adopt(self, entries: Iterable[FlowEntry]) -> None:
+        self.entries |= set(entries)
+
+
+class Director:
+    """A director that talks in a thread of its own."""
+
+    def __init__(self, number: int, port: int) -> None:
+        self.name, self.table = f"d{number}", Table()
+        address = ip_address(f"127.0.0.{number}")
+        self.talk = EastWest(self.name, address, port, self.table, threading.RLock())
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.talk.run, args=(self.stopping,))
+        self.thread.start()
+
+    def want(self, keys: Iterable[Key] = KEYS) -> "Director":
+        self.talk.want(circle(self.name, [POOL], PEERS, tuple(keys)))
+        return self
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[[int], Director]]:
+    """Starts directors by number."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made: list[Director] = []
+
+    def one(number: int) -> Director:
+        made.append(Director(number, port))
+        return made[-1]
+
+    yield one
+    for director in made:
+        director.stop()
+
+
+def until(what: str, holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 15
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not come about"
+        time.sleep(0.005)
+
+
+@pytest.mark.requirement("L14")
+def test_a_connection_is_told_to_the_other(start: Callable[[int], Director]) -> None:
+    first, second = start(1).want(), start(2).want()
+    until("both know all", lambda: first.talk.is_ready() and second.talk.is_ready())
+    first.table.add(entry(1))
+    until("the second one has it", lambda: entry(1) in second.table.entries)
+    second.table.add(entry(2))
+    until("the first one has it", lambda: entry(2) in first.table.entries)
+
+
+@pytest.mark.requirement("L14")
+def test_one_that_comes_up_is_told_everything_before_it_is_ready(
+    start: Callable[[int], Director],
+) -> None:
+    first = start(1).want()
+    everything = [entry(number) for number in range(5000)]
+    first.table.add(*everything)
+    second = start(2).want()
+    until("it is ready", second.talk.is_ready)
+    assert second.table.entries == set(everything)
+
+
+@pytest.mark.requirement("L14")
+def test_the_other_director_gets_what_is_not_known_here_while_it_is_heard(
+    start: Callable[[int], Director],
+) -> None:
+    first = start(1).want()
+    until("it has spoken in vain", first.talk.is_ready)
+    assert first.table.mates == {}
+    start(2).want()
+    until("it has heard of the other", lambda: 9 in first.table.mates)
+    mac, seconds = first.table.mates[9]
+    assert mac == MACS[1]
+    assert 0 < seconds <= 60
+
+
+def test_one_that_comes_up_alone_does_not_wait_for_ever(
+    start: Callable[[int], Director],
+) -> None:
+    only = start(1).want()
+    assert not only.talk.is_ready()
+    until("it is ready", only.talk.is_ready)
+
+
+def test_one_that_knows_nothing_yet_is_not_ready(start: Callable[[int], Director]) -> None:
+    assert not start(1).talk.is_ready()
+
+
+@pytest.mark.requirement("L14")
+def test_what_was_lost_is_asked_for(start: Callable[[int], Director]) -> None:
+    first, second = start(1).want(), start(2).want()
+    until("both know all", lambda: first.talk.is_ready() and second.talk.is_ready())
+    second.want(keys=(replace(KEYS[0], secret="bb" * 32),))  # hears nothing that it believes
+    first.table.add(entry(1))
+    first.table.add(entry(2))
+    second.want()
+    until("it has both", lambda: {entry(1), entry(2)} <= second.table.entries)
+
+
+def test_connections_of_pools_that_one_does_not_direct_are_not_told_nor_taken(
+    start: Callable[[int], Director],
+) -> None:
+    first, second = start(1).want(), start(2).want()
+    until("both know all", lambda: first.talk.is_ready() and second.talk.is_ready())
+    first.table.add(entry(1, b"another pool at1"), entry(2))
+    until("what is shared comes", lambda: entry(2) in second.table.entries)
+    assert second.table.entries == {entry(2)}
+    first.talk.want(replace_pools(first))
+    first.table.add(entry(3, b"another pool at1"), entry(4))
+    until("what is shared comes", lambda: entry(4) in second.table.entries)
+    assert second.table.entries == {entry(2), entry(4)}
+
+
+def replace_pools(director: Director) -> Circle:
+    """A circle by which the other pool is shared too, which the other side does not think."""
+    known = circle(director.name, [POOL], PEERS, KEYS)
+    return replace(known, pools={**known.pools, b"another pool at1": frozenset({"d2"})})
+
+
+def test_a_new_key_is_signed_with_when_everybody_has_heard_of_it() -> None:
+    keys = (Key(1, "aa", 90000.0), Key(2, "bb", 10.0))
+    known = circle("d1", [POOL], PEERS, keys)
+    assert known.secrets.keys() == {1, 2}
+    assert (known.signing(0.0), known.signing(300.0)) == (keys[0], keys[1])
+
+
+def test_the_first_key_is_signed_with_at_once() -> None:
+    young = Key(1, "aa", 0.0)
+    assert circle("d1", [POOL], PEERS, (young,)).signing(0.0) == young
+    assert circle("d1", [POOL], PEERS, ()).signing(0.0) is None
+
+
+def test_a_host_without_a_management_address_is_no_peer() -> None:
+    known = circle("d1", [POOL], (PEERS[0], Peer("d2")), KEYS)
+    assert known.peers == {}
+    assert known.pools == {POOL.pool.id.bytes: frozenset()}

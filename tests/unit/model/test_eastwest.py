@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages between agents: what is believed, and what is not."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudlb.model.eastwest import (
+    LONGEST,
+    FlowEntry,
+    Kind,
+    Message,
+    Window,
+    bodies,
+    entries,
+    seal,
+    unseal,
+)
+
+SECRETS = {1: b"one", 2: b"two"}
+HELLO = Message(Kind.HELLO, "d1", 1_800_000_000_000_000_000, 7)
+octets16 = st.binary(min_size=16, max_size=16)
+port = st.binary(min_size=2, max_size=2)
+flow = st.builds(
+    FlowEntry,
+    octets16,
+    octets16,
+    port,
+    port,
+    st.sampled_from((6, 17)),
+    st.integers(0, 3),
+    st.integers(0, 2),
+    st.integers(0, 0xFFFF),
+    octets16,
+)
+message = st.builds(
+    Message,
+    st.sampled_from(Kind),
+    st.text(min_size=1, max_size=60).filter(lambda name: len(name.encode()) < 100),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 2**64 - 1),
+    st.binary(max_size=1200),
+)
+
+
+@given(message)
+def test_what_is_sealed_is_unsealed(sent: Message) -> None:
+    assert unseal(seal(sent, 2, SECRETS[2]), SECRETS) == sent
+
+
+@given(st.lists(flow, max_size=100))
+def test_connections_come_back_as_they_were(told: list[FlowEntry]) -> None:
+    assert [entry for body in bodies(told) for entry in entries(body)] == told
+
+
+@given(st.lists(flow, min_size=60, max_size=60))
+def test_no_message_is_longer_than_a_packet(told: list[FlowEntry]) -> None:
+    sealed = [seal(Message(Kind.FLOWS, "x" * 100, 0, 0, body), 1, b"") for body in bodies(told)]
+    assert len(sealed) > 1
+    assert max(map(len, sealed)) <= LONGEST
+
+
+@given(st.data())
+def test_a_message_that_was_changed_anywhere_is_refused(data: st.DataObject) -> None:
+    octets = bytearray(seal(HELLO, 1, SECRETS[1]))
+    place = data.draw(st.integers(0, len(octets) - 1))
+    octets[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises(ValueError):
+        unseal(bytes(octets), SECRETS)
+
+
+@given(st.binary(max_size=2000))
+def test_noise_is_refused(noise: bytes) -> None:
+    with pytest.raises(ValueError):
+        unseal(noise, SECRETS)
+
+
+def test_a_key_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ValueError):
+        unseal(seal(HELLO, 3, b"three"), SECRETS)
+
+
+def test_a_body_of_another_length_holds_no_connections() -> None:
+    with pytest.raises(ValueError):
+        entries(bytes(58))
+
+
+class TestWindow:
+    def test_each_number_counts_once(self) -> None:
+        window = Window()
+        said = [window.accepts(1, number) for number in (1, 2, 2, 5, 3, 3, 5)]
+        assert said == [True, True, False, True, True, False, False]
+
+    def test_what_is_far_behind_is_refused(self) -> None:
+        window = Window()
+        assert window.accepts(1, 5000)
+        assert not window.accepts(1, 5000 - 1024)
+        assert window.accepts(1, 5000 - 1023)
+
+    def test_what_was_said_before_a_restart_is_refused(self) -> None:
+        window = Window()
+        assert window.accepts(2, 1)
+        assert not window.accepts(1, 100)
+        assert window.accepts(3, 1)
+
+    def test_a_gap_is_noticed_once(self) -> None:
+        window = Window()
+        window.accepts(1, 1)
+        assert window.missed(), "what was said before the first word is not known"
+        window.accepts(1, 2)
+        assert not window.missed()
+        window.accepts(1, 4)
+        assert window.missed()
+        assert not window.missed()
+
+    @given(st.lists(st.integers(1, 3000), max_size=60))
+    def test_nothing_is_accepted_twice(self, numbers: list[int]) -> None:
+        window = Window()
+        accepted = [number for number in numbers if window.accepts(1, number)]
+        assert len(accepted) == len(set(accepted))
