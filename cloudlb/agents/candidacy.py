@@ -34,6 +34,11 @@ class VirtualRouter:
     link: str
     paths: tuple[Path, ...]
 
+    @property
+    def is_first(self) -> bool:
+        """Whether no other director comes before this one."""
+        return self.priority == _HIGHEST
+
 
 def routers(
     host: str,

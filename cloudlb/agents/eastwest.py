@@ -234,9 +234,9 @@ class EastWest:
         for router, mates in self._circle.mates.items():
             for mate in mates:
                 peer = peers.get(mate.host)
-                left = peer.heard_at + _FRIENDSHIP - now if peer else 0.0
-                if left > 0:
-                    sharer.befriend(router, mate.mac, left)
+                silent = now - peer.heard_at if peer else float("inf")
+                if silent < _FRIENDSHIP:
+                    sharer.befriend(router, mate.mac, silent, _FRIENDSHIP - silent)
                     break
 
     def _send(self, channel: socket.socket, peer: _Peer, kind: Kind, body: bytes = b"") -> None:

@@ -3,6 +3,10 @@
 
 The electing process outlives the agent. The next agent finds it by the lock that it holds, gives
 it new orders where they differ, and exchanges it where it works on the maps of another version.
+
+All directors of a pool hear of an election at about the same time. Those that are not the first
+stand in it some seconds later: whoever is master when the first one comes up announces for a
+while, beside a director that was the only one until then.
 """
 
 import fcntl
@@ -25,6 +29,7 @@ LOG = logging.getLogger(__name__)
 _LOOK = 0.5
 _START = 2.0
 _END = 10.0
+_HEAD_START = 2.0, 4  # seconds to start in, and heartbeats until nobody else is master
 
 
 class Elections:
@@ -39,8 +44,11 @@ class Elections:
         pins: Path | None,
         wanted: Callable[[], tuple[VirtualRouter, ...] | None],
         looked: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk, self._interval, self._pins = Desk(directory), interval, pins
+        self._clock = clock
+        self._since: dict[int, float] | None = None
         self._wanted, self._looked = wanted, looked
         self._orders: Orders | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -67,13 +75,27 @@ class Elections:
         if self._child:
             self._child.poll()
         process = find(self._desk)
+        wanted = self._due(wanted, process)
         if process is not None and (not wanted or not _works_on(process, pins)):
             end(self._desk)
             process = None
         if wanted:
             self._order(wanted, process)
-        if wanted and process is None and time.monotonic() >= self._start_at:
+        if wanted and process is None and self._clock() >= self._start_at:
             self._start(pins)
+
+    def _due(
+        self, wanted: tuple[VirtualRouter, ...], process: int | None
+    ) -> tuple[VirtualRouter, ...]:
+        """Those to stand in now: others have had their head start."""
+        now, (seconds, heartbeats) = self._clock(), _HEAD_START
+        if self._since is None:
+            orders = self._desk.read() if process is not None else None
+            duties = orders.duties if orders else ()
+            self._since = {duty.router: float("-inf") for duty in duties}
+        self._since = {r.number: self._since.get(r.number, now) for r in wanted}
+        due = now - seconds - heartbeats * self._interval
+        return tuple(r for r in wanted if r.is_first or self._since[r.number] <= due)
 
     def _order(self, wanted: tuple[VirtualRouter, ...], process: int | None) -> None:
         events = self._desk.events
@@ -92,7 +114,7 @@ class Elections:
             os.kill(process, signal.SIGHUP)
 
     def _start(self, pins: Path) -> None:
-        self._start_at = time.monotonic() + _START
+        self._start_at = self._clock() + _START
         self._child = subprocess.Popen(
             [*_command(self._desk), f"--pins={pins}"],
             stdin=subprocess.DEVNULL,

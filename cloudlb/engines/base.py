@@ -94,8 +94,10 @@ class Sharer(ABC):
         """Take over what is not known better here."""
 
     @abstractmethod
-    def befriend(self, router: int, mac: Mac, seconds: float) -> None:
-        """Send packets of connections that are not known here to another director so long."""
+    def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
+        """Send packets of connections that are not known here to another director, which has been
+        silent for some seconds, for so many more.
+        """
 
 
 class Engine(ABC):

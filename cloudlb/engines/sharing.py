@@ -64,11 +64,12 @@ class Sharing(Sharer):
                 frame = _ETHERNET + b"".join(map(layout.SHARED.pack, batch))
                 self._programs.run("adopt", frame)
 
-    def befriend(self, router: int, mac: Mac, seconds: float) -> None:
+    def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
         """By the map of mates."""
-        until = time.monotonic_ns() + int(seconds * 1e9)
+        now = time.monotonic_ns()
+        until, heard = now + int(seconds * 1e9), max(0, now - int(silent * 1e9))
         with asking_for("another director"):
-            self._maps.mates[Number(router)] = Mate(until, mac.packed)
+            self._maps.mates[Number(router)] = Mate(until, heard, mac.packed)
 
     def bridge(self, state: PoolState, router: int) -> None:
         """Let the only director of a pool announce it until it and others have elected."""

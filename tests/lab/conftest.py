@@ -17,6 +17,37 @@ from tests.lab.control import Cloud, wait_until
 from tests.lab.pairs import FIRST, SECOND
 
 _NAME_OF_A_RUN = re.compile(r"[a-z]+(\d+)")
+_ENDS = pytest.StashKey[dict[Path, int]]()
+_SHOWN = 20_000  # octets of each log
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Remember where the logs of the lab's hosts ended before a test."""
+    item.stash[_ENDS] = {path: path.stat().st_size for path in _logs(os.getpid())}
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    """A test that fails shows what the hosts have logged since it began."""
+    report = yield
+    if report.failed:
+        for path in _logs(os.getpid()):
+            with path.open("rb") as log:
+                log.seek(item.stash[_ENDS].get(path, 0))
+                said = log.read()[-_SHOWN:].decode(errors="replace").strip()
+            if said:
+                report.sections.append((f"{path.parent.parent.name} {path.name}", said))
+    return report
+
+
+def _logs(pid: int) -> list[Path]:
+    """Logs of the agents and of the control plane in the lab of a test run."""
+    names = ("agent", "api", "conductor")
+    return [path for name in names for path in STATE_ROOT.glob(f"test{pid}/*/log/{name}.log")]
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,13 @@ FIRST, SECOND = "director", "director2"
 
 
 def pool_of(cloud: Cloud, **spec: Any) -> dict[str, Any]:
-    """A pool of both directors, of which one announces."""
-    pool = cloud.pool(ALL, **{"directors": [FIRST, SECOND]} | spec)
+    """A pool of both directors, which the first one of them announces."""
+    spec = {"directors": [FIRST, SECOND]} | spec
     both = [cloud.lab.host(name) for name in (FIRST, SECOND)]
+    wait_until("elections for other pools have ended", lambda: not any(map(elects, both)))
+    pool = cloud.pool(ALL, **spec)
     wait_until("both elect", lambda: all(map(elects, both)))
-    wait_until("somebody announces", lambda: announcer(cloud, pool))
+    wait_until("the first announces", lambda: announcers(cloud, pool) == {spec["directors"][0]})
     return pool
 
 

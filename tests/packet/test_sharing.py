@@ -174,9 +174,9 @@ def test_a_connection_to_a_member_that_takes_no_new_ones_is_taken_over(bench: Be
     assert bench.direct(tcp("PA")) == 1
 
 
-def known_by(bench: Bench, seconds: float = 60.0) -> None:
+def known_by(bench: Bench, seconds: float = 60.0, silent: float = 0.0) -> None:
     """Another director may know what is not known here."""
-    sharer(bench).befriend(ROUTER, OTHER, seconds)
+    sharer(bench).befriend(ROUTER, OTHER, silent, seconds)
 
 
 @pytest.mark.requirement("L14")
@@ -191,6 +191,43 @@ def test_a_packet_of_a_connection_that_is_not_known_goes_to_the_other_director(
     assert (result, frame[:6], frame[6:12]) == (REDIRECTED, OTHER.packed, UPLINK_MAC.packed)
     assert bench.engine.flows(director(()).pool_id, 10) == ()
     assert bench.engine.events()["passed_on"] == 1
+
+
+def direct_or_pass(bench: Bench, frame: bytes) -> int:
+    """The member that gets a frame, 0 for the other director."""
+    result, sent = bench.run("director", frame, bench.uplink)
+    assert result == REDIRECTED
+    return 0 if sent[:6] == OTHER.packed else sent[5]
+
+
+@pytest.mark.requirement("L14")
+@pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
+def test_ports_that_are_used_again_at_the_other_director_are_its_affair(
+    bench: Bench, vip: Address
+) -> None:
+    """It has told of the closing connection, and not yet of the one that came after it."""
+    bench.apply(shared(1, 2, vip=vip))
+    sharer(bench).adopt([entry(2, state=CLOSING, vip=vip)])
+    known_by(bench)
+    assert direct_or_pass(bench, tcp("PA", vip=vip)) == 0
+    sharer(bench).adopt([entry(1, state=OPENING, vip=vip)])
+    assert direct_or_pass(bench, tcp("PA", vip=vip)) == 1
+
+
+def test_a_connection_that_is_half_closed_goes_on_when_the_other_director_is_dead(
+    bench: Bench,
+) -> None:
+    bench.apply(shared(1, 2))
+    sharer(bench).adopt([entry(2, state=CLOSING)])
+    known_by(bench, silent=4.0)
+    assert direct_or_pass(bench, tcp("A")) == 2
+
+
+def test_a_connection_that_closes_here_stays_here(bench: Bench) -> None:
+    bench.apply(shared(1, 2))
+    sharer(bench).adopt([entry(2)])
+    known_by(bench)
+    assert [direct_or_pass(bench, tcp(flags)) for flags in ("A", "FA", "A")] == [2, 2, 2]
 
 
 def test_a_new_connection_is_for_the_one_that_gets_it(bench: Bench) -> None:

@@ -27,6 +27,7 @@ static __noinline int adopt_flow(const struct shared *told)
 	flow.member = number;
 	flow.state = told->state & 3;
 	flow.mode = told->mode;
+	flow.told = 1;
 	here = bpf_map_lookup_elem(&flows, &told->key);
 	if (!here) {
 		if (!bpf_map_update_elem(&flows, &told->key, &flow, BPF_NOEXIST))

@@ -92,7 +92,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	pool = bpf_map_lookup_elem(&pools, pool_number);
 	if (!pool || !pool->length)
 		return refuse_for(EVENT_NO_MEMBER);
-	if (!fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool))
+	if (!fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool, 0))
 		return PASSED_ON;
 	if (fresh ? pick_fresh(pool, *pool_number, p, &number) : pick_again(pool, p, &number))
 		return refuse_for(EVENT_NO_MEMBER);
@@ -143,6 +143,9 @@ static __always_inline int member_of(struct __sk_buff *skb, const struct port *p
 	 */
 	if (opens(p) && !(flow->state == FLOW_OPENING && member->state == MEMBER_ACTIVE))
 		return new_connection(skb, port, p, &key, flow);
+	if (flow->told && flow->state == FLOW_CLOSING && !opens(p) &&
+	    pass_on(skb, port, bpf_map_lookup_elem(&pools, &member->pool), 1))
+		return PASSED_ON;
 	follow(flow, &key, p);
 	return choice_of(number, flow->mode);
 }

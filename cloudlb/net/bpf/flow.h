@@ -74,6 +74,7 @@ static __always_inline void follow(struct flow *flow, const struct flow_key *key
 				   const struct packet *p)
 {
 	flow->seen = bpf_jiffies64();
+	flow->told = 0;
 	enter(flow, key, next_state(flow->state, p));
 }
 

@@ -207,12 +207,13 @@ class FlowKey(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Where a connection goes, and how; ``seen`` in jiffies."""
+    """Where a connection goes, and how; ``seen`` in jiffies, ``told`` by another director."""
 
     seen: int
     member: int
     state: int
     mode: int
+    told: int = 0
 
 
 class Shared(NamedTuple):
@@ -226,9 +227,12 @@ class Shared(NamedTuple):
 
 
 class Mate(NamedTuple):
-    """Another director of a virtual router, until a time in nanoseconds since boot."""
+    """Another director of a virtual router, until a time, heard at another; both in nanoseconds
+    since boot.
+    """
 
     until: int
+    heard: int
     mac: bytes
 
 
@@ -377,9 +381,9 @@ DELIVERY_KEY = Codec(DeliveryKey, "I16s")
 LEARNED_KEY = Codec(LearnedKey, "II")
 SIGHTING = Codec(Sighting, "16sQ")
 FLOW_KEY = Codec(FlowKey, "I2s2s16s16sI")
-FLOW = Codec(Flow, "QIBB2x")
+FLOW = Codec(Flow, "QIBBBx")
 SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBB2xI")
-MATE = Codec(Mate, "Q6s2x")
+MATE = Codec(Mate, "QQ6s2x")
 SESSION_KEY = Codec(SessionKey, "II2s2s16s16s")
 SESSION = Codec(Session, "Q16sII2s6x")
 FRAGMENTED_KEY = Codec(FragmentedKey, "III16s16s")

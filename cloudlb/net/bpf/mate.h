@@ -12,13 +12,17 @@ static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
 }
 
+#define MATE_ALIVE 3000000000ULL /* ns: three greetings */
+
 /* Whether a packet in the middle of a connection that is not known here was addressed to the other
  * director. A scheduler that takes turns or compares counts cannot find the connection's member
  * again, and a wrong one would reset it. What comes from the other director stays here, so that
- * nothing circles. A function of its own: the stack of `director` has no room for its variables.
+ * nothing circles. A connection that the other one has `told` to be closing is its affair as well,
+ * while it lives: the ports may be in use again, which it would tell a moment later. A function of
+ * its own: the stack of `director` has no room for its variables.
  */
 static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
-			      const struct pool *pool)
+			      const struct pool *pool, int told)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 	struct mate *mate;
@@ -30,7 +34,7 @@ static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
 	if (!router || pool->scheduler > LAST_COUNT)
 		return 0;
 	mate = bpf_map_lookup_elem(&mates, &router);
-	if (!mate || mate->until <= bpf_ktime_get_ns())
+	if (!mate || (told ? mate->heard + MATE_ALIVE : mate->until) <= bpf_ktime_get_ns())
 		return 0;
 	if (same_mac(eth->h_source, mate->mac))
 		return 0;

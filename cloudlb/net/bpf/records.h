@@ -150,7 +150,8 @@ struct flow {
 	__u32 member;
 	__u8 state;
 	__u8 mode;
-	__u16 pad;
+	__u8 told; /* by another director, and no packet of it has come here since */
+	__u8 pad;
 };
 
 /* A member's number together with the mode of a connection. */
@@ -254,9 +255,12 @@ struct ticket {
 	__u64 pad[7];
 };
 
-/* Another director of a virtual router, as long as it was heard of not long ago. */
+/* Another director of a virtual router: it gets what is not known here until a time, and was heard
+ * at another; both in ns since boot.
+ */
 struct mate {
-	__u64 until; /* ns since boot */
+	__u64 until;
+	__u64 heard;
 	__u8 mac[6];
 	__u8 pad[2];
 };

@@ -60,7 +60,7 @@ class Table(Sharer):
     def all(self, newer_than: float) -> Iterator[FlowEntry]:
         return iter(sorted(self.entries))
 
-    def befriend(self, router: int, mac: Mac, seconds: float) -> None:
+    def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
         self.mates[router] = mac, seconds
 
     def adopt(self, entries: Iterable[FlowEntry]) -> None:
