@@ -81,13 +81,12 @@ def write(results: dict[str, tuple[Result, float]], directory: Path) -> str:
     }
     (directory / "bench.json").write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n")
     lines: list[Line] = [line for result, _ in results.values() for line in result.lines]
-    loads = ", ".join(f"{name} {foreign:.1f}" for name, (_, foreign) in results.items())
-    note = (
-        f"Measured on {about['date'][:10]} at {about['commit']}, Linux {about['kernel']}, "
-        f"{about['cpus']} CPUs. Medians, in brackets smallest and largest. "
-        f"CPU-seconds per second that other work used meanwhile: {loads}."
-    )
-    table = markdown(lines, note)
+    where = f"{about['date'][:10]} at {about['commit']}, Linux {about['kernel']}"
+    circumstances = {
+        name: f"{where}, {about['cpus']} CPUs, others used {foreign:.1f}"
+        for name, (_, foreign) in results.items()
+    }
+    table = markdown(lines, circumstances)
     (directory / "bench.md").write_text(table)
     return table
 
@@ -98,7 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="of the lab")
     parser.add_argument("--only", nargs="+", choices=list(modules), default=list(modules))
-    parser.add_argument("--write-readme", action="store_true", help="put the table there")
+    parser.add_argument("--write-readme", action="store_true", help="put the rows there")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = ROOT / "build"

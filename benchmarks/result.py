@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a row gives: lines for people, samples for machines."""
 
+import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NO_TARGET = "–"
 LOADED = "loaded, does not count"
 _HEAD = ("row", "what", "peers", "target", "measured", "met?")
+_NOTE = (
+    "Medians, in brackets the smallest and the largest value. Below: when a row was measured, and "
+    "how many CPU-seconds per second other work used meanwhile; instructions do not depend on it."
+)
+_OF_ROW = re.compile(r"^(\| |- )P(\d+)(?: \||:).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -54,16 +60,33 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
-def markdown(lines: Sequence[Line], note: str) -> str:
-    """The table and a line below it."""
+def markdown(lines: Sequence[Line], circumstances: Mapping[str, str]) -> str:
+    """The table, and below it under which circumstances each row was measured."""
     rows = [_HEAD, ("---",) * len(_HEAD), *(line.cells() for line in lines)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows) + f"\n{note}\n"
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    items = "".join(f"- {row}: {text}\n" for row, text in circumstances.items())
+    return f"{table}\n{_NOTE}\n\n{items}"
 
 
 def write_into(page: Path, table: str) -> None:
-    """Replace what stands between the marks."""
+    """Replace the rows between the marks that a table has; the others stay as they are."""
     before, begin, rest = page.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    old, end, after = rest.partition(END)
     if not end:
         raise SystemExit(f"{page} has no {BEGIN} … {END}")
-    page.write_text(f"{before}{begin}\n{table}{end}{after}")
+    page.write_text(f"{before}{begin}\n{_merged(old, table)}{end}{after}")
+
+
+def _merged(old: str, new: str) -> str:
+    fresh = {found[2] for found in _OF_ROW.finditer(new)}
+    kept = [found[0] for found in _OF_ROW.finditer(old) if found[2] not in fresh]
+    lines = sorted([*kept, *(found[0] for found in _OF_ROW.finditer(new))], key=_number)
+    head = new.partition("| P")[0]
+    table = "".join(f"{line}\n" for line in lines if line.startswith("|"))
+    items = "".join(f"{line}\n" for line in lines if line.startswith("-"))
+    return f"{head}{table}\n{_NOTE}\n\n{items}"
+
+
+def _number(line: str) -> int:
+    found = _OF_ROW.match(line)
+    return int(found[2]) if found else 0
