@@ -27,7 +27,7 @@ from benchmarks.rig import (
 )
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Algorithm, Backend, Frontend, Guest, Mode, Plane
+from cloudlb.model.dataplane import Algorithm, Backend, Frontend, Guest, Mode, Plane, TableSizes
 from cloudlb.model.pool import Port, Protocol
 
 NETWORK = 7
@@ -178,7 +178,7 @@ _NUMBERS = itertools.count()
 def _engine(name: str) -> EbpfEngine:
     objects = Path("/tmp/objects")  # noqa: S108  (in a guest of its own)
     objects.mkdir(exist_ok=True)
-    return EbpfEngine(Path("/sys/fs/bpf") / name, objects, _FLOWS)
+    return EbpfEngine(Path("/sys/fs/bpf") / name, objects, TableSizes(_FLOWS))
 
 
 def _plane(mode: Mode, version: int) -> Plane:

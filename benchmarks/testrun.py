@@ -21,7 +21,16 @@ from uuid import UUID
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Algorithm, Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.dataplane import (
+    Algorithm,
+    Backend,
+    BackendState,
+    Frontend,
+    Guest,
+    Mode,
+    Plane,
+    TableSizes,
+)
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Port, Protocol
@@ -63,7 +72,7 @@ class Rig:
     def __init__(self, directory: Path) -> None:
         subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], check=True)
         self.uplink, self.tap = _veth("up0", UPLINK_MAC), _veth("tap0", TAP_MAC)
-        self.engine = EbpfEngine(BPFFS / "cloudlb", directory, TABLE_SIZE)
+        self.engine = EbpfEngine(BPFFS / "cloudlb", directory, TableSizes(TABLE_SIZE))
         self.engine.attach(HostPort(self.uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC))
         self.engine.attach(HostPort(self.tap, PortKind.TAP, NETWORK, TAP_MAC))
         for version in VIP:

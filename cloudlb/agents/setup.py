@@ -13,6 +13,7 @@ from cloudlb.agents import alone
 from cloudlb.agents.agent import Agent, Conductor, Settings
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine, Timeouts
+from cloudlb.model.dataplane import TableSizes
 from cloudlb.model.errors import Misconfigured
 from cloudlb.model.host import Role
 from cloudlb.model.network import Address
@@ -73,9 +74,12 @@ def _open_engine(conf: cfg.ConfigOpts) -> Engine:
     engine = _engine(group.engine)(
         bpffs=Path(group.bpffs),
         objects=objects(conf),
-        flow_table_size=group.flow_table_size,
-        client_table_size=group.client_table_size,
-        fragment_table_size=group.fragment_table_size,
+        sizes=TableSizes(
+            flows=group.flow_table_size,
+            clients=group.client_table_size,
+            fragments=group.fragment_table_size,
+            members=group.member_table_size,
+        ),
         timeouts=Timeouts(
             opening=group.tcp_opening_timeout,
             established=group.tcp_established_timeout,

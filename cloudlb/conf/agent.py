@@ -114,6 +114,15 @@ OPTIONS = [
         "way. Changing it makes the director forget its connections.",
     ),
     cfg.IntOpt(
+        "member_table_size",
+        default=65536,
+        min=1024,
+        max=1 << 24,
+        help="Members that a host directs or serves, of all its pools together. Each takes some "
+        "100 octets, and 32 more on every CPU. A pool for whose members there is no room is not "
+        "realized. Changing it makes the director forget its connections.",
+    ),
+    cfg.IntOpt(
         "tcp_opening_timeout",
         default=60,
         min=1,

@@ -17,7 +17,7 @@ from cloudlb.engines.mirror import PoolState
 from cloudlb.engines.rotation import Rotations
 from cloudlb.engines.sharing import Sharing
 from cloudlb.model import schedule
-from cloudlb.model.dataplane import Explanation, Flow, MemberCounters, Plane
+from cloudlb.model.dataplane import Explanation, Flow, MemberCounters, Plane, TableSizes
 from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -41,7 +41,7 @@ from cloudlb.net.bpf.layout import (
     unpack_address,
 )
 from cloudlb.net.bpf.maps import PortMap
-from cloudlb.net.bpf.programs import Programs, Sizes
+from cloudlb.net.bpf.programs import Programs
 from cloudlb.net.tc import Direction, Filters
 
 _PROGRAMS = {
@@ -58,14 +58,11 @@ class EbpfEngine(Engine):
         self,
         bpffs: Path,
         objects: Path,
-        flow_table_size: int = 262144,
+        sizes: TableSizes | None = None,
         timeouts: Timeouts | None = None,
         seed_of: Callable[[UUID], int] = schedule.pool_seed,
-        client_table_size: int = 262144,
-        fragment_table_size: int = 8192,
     ) -> None:
-        sizes = Sizes(flow_table_size, client_table_size, fragment_table_size)
-        self._programs = Programs(bpffs, objects, sizes)
+        self._programs = Programs(bpffs, objects, sizes or TableSizes())
         self._maps = self._programs.maps
         self._port_records = PortMap(self._maps.near_ports, self._maps.ports)
         ports = self._maps.near_ports.max_entries + self._maps.ports.max_entries
@@ -233,9 +230,10 @@ class EbpfEngine(Engine):
                     eligible[number] = backend.weight
             record = records.with_persistence(record, plane)
             scheduler = records.SCHEDULERS[plane.frontend.algorithm]
-            ids = {n: UUID(bytes=record.id) for n, record in state.members.items()}
             router = plane.frontend.router
-            record = self._rotations.write(record, scheduler, eligible, ids, shared=router > 0)
+            record = self._rotations.write(
+                record, scheduler, eligible, state.member_ids, shared=router > 0
+            )
             self.sharing.bridge(state, router)
             record = record._replace(router=router)
         self._exchange(state, record)
@@ -270,6 +268,8 @@ class EbpfEngine(Engine):
     def _write_members(self, state: PoolState, plane: Plane) -> list[int]:
         """Write the records of all members; the numbers of those that are to leave."""
         wanted = records.of_members(state.number, plane)
+        fresh: list[int] = []
+        changed: dict[int, MemberRecord] = {}
         for member_id, record in wanted.items():
             number = state.number_of(member_id)
             if number is not None and records.stops_directing(state.members[number], record):
@@ -277,19 +277,23 @@ class EbpfEngine(Engine):
                 number = None
             if number is None:
                 number = self._mirror.member_numbers.take()
-                self._maps.traffic.clear(number)
-                self._maps.connections[Number(number)] = Connections(0, 0, 0)
+                fresh.append(number)
+            if state.members.get(number) != record:
+                changed[number] = record
+        self._maps.traffic.clear(fresh)
+        self._maps.connections.update({Number(n): Connections(0, 0, 0) for n in fresh})
+        self._maps.members.update({Number(n): record for n, record in changed.items()})
+        for number, record in changed.items():
             old = state.members.get(number)
-            if old != record:
-                self._maps.members[Number(number)] = record
-                state.members[number] = record
-                if old:
-                    self._undeliver(state, number, old)
-        return [n for n, record in state.members.items() if UUID(bytes=record.id) not in wanted]
+            state.put(number, record)
+            if old:
+                self._undeliver(state, number, old)
+        ids = {member_id.bytes for member_id in wanted}
+        return [n for n, record in state.members.items() if record.id not in ids]
 
     def _free_member(self, state: PoolState, number: int) -> None:
         """Connections to it are forgotten by the next sweep, before its number is given anew."""
-        self._undeliver(state, number, state.members.pop(number))
+        self._undeliver(state, number, state.take(number))
         self._maps.members[Number(number)] = NO_MEMBER
         self._mirror.member_numbers.give(number)
 
@@ -360,10 +364,10 @@ class EbpfEngine(Engine):
         stays = new is not None and new.mac == old.mac
         kept = records.deliveries(new, state.record) if new and stays else frozenset()
         for address in records.deliveries(old, state.record) - kept:
-            heir = self._heir(number, old, address)
             for key in (DeliveryKey(index, address) for index in self.ports()):
                 if self._maps.deliveries.get(key) != Number(number):
                     continue
+                heir = self._heir(number, old, address)
                 if heir is None:
                     del self._maps.deliveries[key]
                 else:

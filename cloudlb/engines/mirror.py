@@ -41,18 +41,32 @@ class PoolState:
     is_directed: bool = False
     members: dict[int, MemberRecord] = field(default_factory=dict)
     services: set[ServiceKey] = field(default_factory=set)
+    _numbers: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def vip(self) -> VipKey:
         """The key of the pool's address."""
         return VipKey(self.record.network, self.record.address)
 
+    @property
+    def member_ids(self) -> dict[int, UUID]:
+        """The members' ids by their numbers."""
+        return {number: UUID(bytes=record.id) for number, record in self.members.items()}
+
     def number_of(self, member_id: UUID) -> int | None:
         """The number of a member, None when it has none."""
-        for number, record in self.members.items():
-            if record.id == member_id.bytes:
-                return number
-        return None
+        return self._numbers.get(member_id.bytes)
+
+    def put(self, number: int, record: MemberRecord) -> None:
+        """Note a member's record."""
+        self.members[number] = record
+        self._numbers[record.id] = number
+
+    def take(self, number: int) -> MemberRecord:
+        """Forget a member; its last record."""
+        record = self.members.pop(number)
+        del self._numbers[record.id]
+        return record
 
     def plane(self) -> Plane:
         """The plane that these records say."""
@@ -150,7 +164,7 @@ def read(maps: Maps) -> Mirror:
     for key, member in _members(maps):
         mirror.member_numbers.claim(key.value)
         if member.pool in by_number:
-            by_number[member.pool].members[key.value] = member
+            by_number[member.pool].put(key.value, member)
     services: dict[int, set[ServiceKey]] = defaultdict(set)
     for service, pool in maps.services.items():
         services[pool.value].add(service)

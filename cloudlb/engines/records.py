@@ -150,7 +150,7 @@ def persistence(record: PoolRecord) -> Persistence | None:
 
 
 def _of_backend(pool: int, rank: int, backend: Backend) -> MemberRecord:
-    return NO_MEMBER._replace(
+    return MemberRecord(
         id=backend.member_id.bytes,
         pool=pool,
         weight=backend.weight,
@@ -159,7 +159,9 @@ def _of_backend(pool: int, rank: int, backend: Backend) -> MemberRecord:
         state=_STATES[backend.state],
         role=MemberRole.BACKEND,
         own=_packed(backend.address),
+        port=NO_MEMBER.port,
         mode=_MODES[backend.mode],
+        former=0,
     )
 
 

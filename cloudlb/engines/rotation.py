@@ -101,14 +101,11 @@ class Rotations:
     ) -> PoolRecord:
         order = _order(members)
         base = self._regions.take(order)
-        self._fill(base, members)
+        self._slots.fill(base, members)
         return record._replace(base=base, order=order, length=len(members), scheduler=scheduler)
 
     def _read(self, base: int, length: int) -> list[int]:
-        return [self._slots[Number(base + i)].value for i in range(length)]
-
-    def _fill(self, base: int, members: list[int]) -> None:
-        self._slots.update({Number(base + i): Number(m) for i, m in enumerate(members)})
+        return self._slots.stretch(base, length)
 
     def _change(self, base: int, old: list[int], new: list[int]) -> None:
         changed = [(i, b) for i, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]

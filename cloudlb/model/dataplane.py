@@ -14,6 +14,18 @@ from cloudlb.model.network import Address
 from cloudlb.model.pool import Persistence, Port, Timeouts
 
 
+@dataclass(frozen=True, slots=True)
+class TableSizes:
+    """How many entries an engine's tables have: connections, bound clients, datagrams in parts,
+    members of all pools.
+    """
+
+    flows: int = 262144
+    clients: int = 262144
+    fragments: int = 8192
+    members: int = 65536
+
+
 class Mode(StrEnum):
     """How a packet reaches its member.
 

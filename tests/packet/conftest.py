@@ -14,7 +14,7 @@ import pytest
 
 from cloudlb.engines.base import HostPort, PortKind, Timeouts
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Plane
+from cloudlb.model.dataplane import Plane, TableSizes
 from cloudlb.model.ether import Mac
 from cloudlb.net.bpf.programs import Maps, Programs
 from tests.planes import NETWORK
@@ -131,7 +131,7 @@ def _bench(pins: str, objects: Path) -> Iterator[Bench]:
 
     def reopen(timeouts: Timeouts | None = None) -> EbpfEngine:
         """One more engine on the same pins."""
-        return EbpfEngine(bpffs, objects, FLOWS, timeouts, seed_of=lambda _pool: SEED)
+        return EbpfEngine(bpffs, objects, TableSizes(FLOWS), timeouts, seed_of=lambda _pool: SEED)
 
     engine = reopen()
     programs = engine._programs

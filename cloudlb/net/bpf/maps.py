@@ -3,7 +3,8 @@
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -84,6 +85,26 @@ class BpfMap(Generic[K, V]):
                 return
 
 
+class NumberArray(BpfMap[Number, Number]):
+    """An array of numbers, of which whole stretches are read and written."""
+
+    def stretch(self, first: int, length: int) -> list[int]:
+        """The numbers from ``first`` on."""
+        if not length:
+            return []
+        before = layout.NUMBER.pack(Number(first - 1)) if first else None
+        sizes = self._key.size, self._value.size
+        _, _, values, got = self._libbpf.lookup_batch(self.fd, before, sizes, length)
+        return array("I", values[: got * self._value.size]).tolist()
+
+    def fill(self, first: int, numbers: Sequence[int]) -> None:
+        """Set the numbers from ``first`` on."""
+        keys = array("I", range(first, first + len(numbers)))
+        self._libbpf.update_batch(
+            self.fd, keys.tobytes(), array("I", numbers).tobytes(), len(numbers)
+        )
+
+
 class PortMap:
     """Ports by the number of their interface: small numbers in an array, others in a hash."""
 
@@ -140,7 +161,9 @@ class PerCpuMap(Generic[V]):
         sums = [sum(column) for column in zip(*rows, strict=True)]
         return type(rows[0])(*sums)
 
-    def clear(self, index: int) -> None:
-        """Set an element to zero on all CPUs."""
-        key = layout.NUMBER.pack(layout.Number(index))
-        self._libbpf.update(self.fd, key, bytes(self._value.size * self._libbpf.cpus))
+    def clear(self, indices: Sequence[int]) -> None:
+        """Set elements to zero on all CPUs."""
+        if indices:
+            keys = b"".join(layout.NUMBER.pack(Number(index)) for index in indices)
+            zeros = bytes(self._value.size * self._libbpf.cpus * len(indices))
+            self._libbpf.update_batch(self.fd, keys, zeros, len(indices))

@@ -11,9 +11,10 @@ import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from cloudlb.model.dataplane import TableSizes
 from cloudlb.model.errors import EngineError
 from cloudlb.net.bpf import build, layout
 from cloudlb.net.bpf.layout import (
@@ -43,34 +44,13 @@ from cloudlb.net.bpf.layout import (
     VipKey,
 )
 from cloudlb.net.bpf.libbpf import Libbpf
-from cloudlb.net.bpf.maps import BpfMap, PerCpuMap
+from cloudlb.net.bpf.maps import BpfMap, NumberArray, PerCpuMap
 from cloudlb.net.bpf.ring import Ring
 
 SOURCE = "cloudlb.bpf.c"
 _RUN_FRAME = bytes(64)
 _DRAFT = "programs-draft"
 _OURS = re.compile(rf"(maps|programs)-[0-9a-f]{{16}}(-\d+)+|{_DRAFT}")
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How many entries tables have: connections, bound clients, datagrams in parts."""
-
-    flows: int = 262144
-    clients: int = 262144
-    fragments: int = 8192
-
-    def __str__(self) -> str:
-        return f"{self.flows}-{self.clients}-{self.fragments}"
-
-    def by_map(self) -> dict[str, int]:
-        """The sizes of the maps that have none of their own."""
-        return {
-            "flows": self.flows,
-            "sessions": self.flows,
-            "clients": self.clients,
-            "fragmented": self.fragments,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +64,7 @@ class Maps:
     services: BpfMap[ServiceKey, Number]
     pools: BpfMap[Number, PoolRecord]
     tickets: BpfMap[Number, Count]
-    slots: BpfMap[Number, Number]
+    slots: NumberArray
     members: BpfMap[Number, MemberRecord]
     deliveries: BpfMap[DeliveryKey, Number]
     flows: BpfMap[FlowKey, Flow]
@@ -104,12 +84,13 @@ class Maps:
 class Programs:
     """Programs and maps of one host, opened or loaded; close() leaves the pins in place."""
 
-    def __init__(self, bpffs: Path, objects: Path, sizes: Sizes) -> None:
+    def __init__(self, bpffs: Path, objects: Path, sizes: TableSizes) -> None:
         self.libbpf = Libbpf()
-        self.version = f"{build.digest()}-{sizes}"
+        tables = "-".join(map(str, astuple(sizes)))
+        self.version = f"{build.digest()}-{tables}"
         self._root = bpffs
         self._pinned = bpffs / f"programs-{self.version}"
-        self.pins = bpffs / f"maps-{_layout_digest()}-{sizes}"
+        self.pins = bpffs / f"maps-{_layout_digest()}-{tables}"
         try:
             if not self._pinned.is_dir() or not self.pins.is_dir():
                 self._load(build.compile_program(SOURCE, objects), sizes)
@@ -145,7 +126,7 @@ class Programs:
         for name in Maps.__slots__:
             getattr(self.maps, name).close()
 
-    def _load(self, path: Path, sizes: Sizes) -> None:
+    def _load(self, path: Path, sizes: TableSizes) -> None:
         """Programs are pinned in a draft directory first: a crash leaves no half set."""
         draft = self._root / _DRAFT
         for directory in (draft, self._pinned):
@@ -154,7 +135,7 @@ class Programs:
         self.pins.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
         with self.libbpf.open_object(path) as handle:
-            for name, fd in self.libbpf.load(handle, self.pins, sizes.by_map()).items():
+            for name, fd in self.libbpf.load(handle, self.pins, _by_map(sizes)).items():
                 self.libbpf.pin(fd, draft / name)
         draft.rename(self._pinned)
 
@@ -173,6 +154,20 @@ def _layout_digest() -> str:
     return state.hexdigest()[:16]
 
 
+def _by_map(sizes: TableSizes) -> dict[str, int]:
+    """The sizes of the maps that have none of their own."""
+    return {
+        "flows": sizes.flows,
+        "sessions": sizes.flows,
+        "clients": sizes.clients,
+        "fragmented": sizes.fragments,
+        "members": sizes.members,
+        "connections": sizes.members,
+        "deliveries": sizes.members,
+        "traffic": sizes.members,
+    }
+
+
 def _open_maps(libbpf: Libbpf, pins: Path) -> Maps:
     number = layout.NUMBER
     return Maps(
@@ -183,7 +178,7 @@ def _open_maps(libbpf: Libbpf, pins: Path) -> Maps:
         services=BpfMap(libbpf, pins / "services", layout.SERVICE_KEY, number),
         pools=BpfMap(libbpf, pins / "pools", number, layout.POOL),
         tickets=BpfMap(libbpf, pins / "tickets", number, layout.TICKET),
-        slots=BpfMap(libbpf, pins / "slots", number, number),
+        slots=NumberArray(libbpf, pins / "slots", number, number),
         members=BpfMap(libbpf, pins / "members", number, layout.MEMBER),
         deliveries=BpfMap(libbpf, pins / "deliveries", layout.DELIVERY_KEY, number),
         flows=BpfMap(libbpf, pins / "flows", layout.FLOW_KEY, layout.FLOW),

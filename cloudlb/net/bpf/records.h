@@ -12,7 +12,7 @@
 
 #define MAX_POOLS 16384
 #define MAX_SERVICES 65536
-#define MAX_MEMBERS 65536
+#define MAX_MEMBERS 65536 /* the loader sets the configured size */
 #define MAX_SLOTS 1048576
 #define MAX_PORTS 4096
 #define NEAR_PORTS 1024
@@ -155,7 +155,7 @@ struct flow {
 };
 
 /* A member's number together with the mode of a connection. */
-#define MODE_SHIFT 16
+#define MODE_SHIFT 24
 #define NUMBER_OF(choice) ((choice) & ((1 << MODE_SHIFT) - 1))
 _Static_assert(MAX_MEMBERS <= 1 << MODE_SHIFT, "numbers leave room for a mode");
 

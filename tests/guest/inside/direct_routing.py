@@ -22,7 +22,7 @@ import pytest
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Algorithm, Plane
+from cloudlb.model.dataplane import Algorithm, Plane, TableSizes
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from tests.packet.conftest import FLOWS, UPLINK_MAC
@@ -140,7 +140,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
         run("ip", "-batch", "-", text=LINKS)
         stack.callback(run, "ip", "-batch", "-", text="link del up0\nlink del br0\n")
-        engine = EbpfEngine(PINS, tmp_path_factory.mktemp("objects"), FLOWS)
+        engine = EbpfEngine(PINS, tmp_path_factory.mktemp("objects"), TableSizes(FLOWS))
         stack.callback(engine.close)
         engine.attach(HostPort(index("up0"), PortKind.UPLINK, NETWORK, UPLINK_MAC))
         client = Namespace("client", 9, mac(9), Mac("fe:54:00:00:00:09"))
@@ -218,7 +218,7 @@ def test_what_was_applied_is_observed(pools: Site, scheduler: Algorithm) -> None
 
 
 def test_an_engine_that_starts_later_observes_the_same(pools: Site, tmp_path: Path) -> None:
-    later = EbpfEngine(PINS, tmp_path, FLOWS)
+    later = EbpfEngine(PINS, tmp_path, TableSizes(FLOWS))
     try:
         assert later.observe() == pools.engine.observe()
         assert later.ports() == {index(name) for name in ("up0", "tap17", "tap18")}

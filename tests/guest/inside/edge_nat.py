@@ -19,7 +19,7 @@ import pytest
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Plane
+from cloudlb.model.dataplane import Plane, TableSizes
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from tests.guest.inside.direct_routing import LINKS, Namespace, Site, index, run
@@ -95,7 +95,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with ExitStack() as stack:
         run("ip", "-batch", "-", text=LINKS)
         stack.callback(run, "ip", "-batch", "-", text="link del up0\nlink del br0\n")
-        engine = EbpfEngine(PINS, tmp_path_factory.mktemp("objects"), FLOWS)
+        engine = EbpfEngine(PINS, tmp_path_factory.mktemp("objects"), TableSizes(FLOWS))
         stack.callback(engine.close)
         engine.attach(HostPort(index("up0"), PortKind.UPLINK, NETWORK, UPLINK_MAC))
         client = Namespace("client", 9, mac(9), Mac("fe:54:00:00:00:09"))

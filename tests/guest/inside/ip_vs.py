@@ -19,7 +19,7 @@ from pyroute2 import IPVS, IPVSDest, IPVSService
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
-from cloudlb.model.dataplane import Algorithm, Backend
+from cloudlb.model.dataplane import Algorithm, Backend, TableSizes
 from cloudlb.model.ether import Mac
 from cloudlb.model.pool import RotationOrder
 from cloudlb.model.rotation import rotation
@@ -76,7 +76,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             namespace = Namespace(f"rs{number}", number, mac(number), port)
             stack.callback(namespace.close)
             stack.callback(serve(namespace, number).close)
-        engine = EbpfEngine(Path("/sys/fs/bpf/oracle"), tmp_path_factory.mktemp("objects"), FLOWS)
+        engine = EbpfEngine(
+            Path("/sys/fs/bpf/oracle"), tmp_path_factory.mktemp("objects"), TableSizes(FLOWS)
+        )
         stack.callback(engine.close)
         uplink = index("up0")
         engine.attach(HostPort(uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC))

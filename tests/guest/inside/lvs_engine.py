@@ -21,7 +21,7 @@ from cloudlb.engines import teardown
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
 from cloudlb.engines.ipvs import IpvsEngine
-from cloudlb.model.dataplane import Algorithm, FlowState, Guest, Mode, Plane
+from cloudlb.model.dataplane import Algorithm, FlowState, Guest, Mode, Plane, TableSizes
 from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -126,7 +126,9 @@ def site(tmp_path_factory: pytest.TempPathFactory, state: Path) -> Iterator[Site
         run(
             "sysctl", "-q", "-w", "net.ipv4.conf.br0.arp_ignore=1", "net.ipv4.conf.all.rp_filter=0"
         )
-        taps = EbpfEngine(Path("/sys/fs/bpf/lvs"), tmp_path_factory.mktemp("objects"), FLOWS)
+        taps = EbpfEngine(
+            Path("/sys/fs/bpf/lvs"), tmp_path_factory.mktemp("objects"), TableSizes(FLOWS)
+        )
         stack.callback(taps.close)
         lvs = IpvsEngine(state)
         stack.callback(lvs.close)
