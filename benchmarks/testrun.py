@@ -71,7 +71,7 @@ class Rig:
 
     def __init__(self, directory: Path) -> None:
         subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], check=True)
-        self.uplink, self.tap = _veth("up0", UPLINK_MAC), _veth("tap0", TAP_MAC)
+        self.uplink, self.tap = make_veth("up0", UPLINK_MAC), make_veth("tap0", TAP_MAC)
         self.engine = EbpfEngine(BPFFS / "cloudlb", directory, TableSizes(TABLE_SIZE))
         self.engine.attach(HostPort(self.uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC))
         self.engine.attach(HostPort(self.tap, PortKind.TAP, NETWORK, TAP_MAC))
@@ -143,7 +143,8 @@ class Rig:
                 self.programs[name] = self.libbpf.get(pins / name)
 
 
-def _veth(name: str, mac: Mac) -> int:
+def make_veth(name: str, mac: Mac) -> int:
+    """A pair of interfaces that are up; the number of the first."""
     pair = ["type", "veth", "peer", "name", f"{name}p"]
     subprocess.run(["ip", "link", "add", name, "address", str(mac), *pair], check=True)
     for end in (name, f"{name}p"):
