@@ -16,6 +16,7 @@ from cloudlb.engines.base import HostPort, PortKind, Timeouts
 from cloudlb.engines.ebpf import EbpfEngine
 from cloudlb.model.dataplane import Plane, TableSizes
 from cloudlb.model.ether import Mac
+from cloudlb.net.bpf.layout import Number
 from cloudlb.net.bpf.programs import Maps, Programs
 from tests.planes import NETWORK
 
@@ -69,6 +70,14 @@ class Bench:
         """The number of the member that the director sends a frame to, None for no member."""
         result, out = self.run("director", frame, self.uplink)
         return int.from_bytes(out[4:6]) if result == REDIRECTED else None
+
+    def age(self, seconds: int) -> None:
+        """Make all connections and sessions older."""
+        ago = seconds * self.maps.settings[Number(0)].second
+        for key, flow in list(self.maps.flows.items()):
+            self.maps.flows[key] = flow._replace(seen=flow.seen - ago)
+        for session_key, session in list(self.maps.sessions.items()):
+            self.maps.sessions[session_key] = session._replace(seen=session.seen - ago)
 
     def to_guest(self, frame: bytes) -> bytes | None:
         """What a guest gets of a frame at its tap, None if nothing."""

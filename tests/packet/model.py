@@ -142,7 +142,8 @@ class Director:
         return member
 
     def _is_another(self, p: Sent, flow: Flow) -> bool:
-        return flow.state != "opening" or not self.pools[p.vip][flow.member]
+        takes_new = self.pools[p.vip][flow.member]
+        return flow.state == "closing" or (flow.state == "opening" and not takes_new)
 
     def _choose(self, p: Sent, rotation: list[int], *, fresh: bool) -> int:
         if not fresh:

@@ -91,6 +91,33 @@ def test_a_port_used_again_after_the_end_is_a_new_connection(established: Bench,
     assert established.direct(tcp("S")) == 2
 
 
+@pytest.mark.requirement("L9")
+@pytest.mark.parametrize("change", [None, "idle"])
+def test_a_late_syn_is_for_the_connection_that_it_once_opened(
+    established: Bench, change: str | None
+) -> None:
+    """Its member knows better than to begin anew, also one that takes no new connections."""
+    if change:
+        established.apply(CHANGES[change])
+    assert [established.direct(tcp(flags)) for flags in ("S", "PA", "S", "A")] == [1, 1, 1, 1]
+
+
+def test_a_syn_does_not_keep_a_connection_alive(established: Bench) -> None:
+    (key, flow), *_ = established.maps.flows.items()
+    established.maps.flows[key] = flow._replace(seen=flow.seen - 100)
+    established.direct(tcp("S"))
+    assert established.maps.flows[key].seen == flow.seen - 100
+
+
+@pytest.mark.requirement("L9")
+def test_a_syn_for_a_member_that_may_be_dead_begins_anew_after_seconds(
+    established: Bench,
+) -> None:
+    established.apply(CHANGES["idle"])
+    established.age(5)
+    assert established.direct(tcp("S")) in (2, 3)
+
+
 def test_a_connection_that_has_ended_still_gets_its_last_packets(established: Bench) -> None:
     assert [established.direct(tcp(flags)) for flags in ("FA", "A", "R")] == [1, 1, 1]
 
@@ -272,6 +299,7 @@ def test_connections_count_as_active_while_established(
 @pytest.mark.requirement("L16")
 def test_a_connection_opened_in_vain_is_not_uncounted(established: Bench) -> None:
     established.apply(CHANGES["all idle"])
+    established.age(5)
     for _ in range(3):
         result, _ = established.run("director", tcp("S"), established.uplink)
         assert result == DROP

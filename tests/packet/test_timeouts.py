@@ -9,7 +9,7 @@ from scapy.layers.inet import UDP
 from cloudlb.engines.base import Timeouts as HostTimeouts
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Timeouts
-from cloudlb.net.bpf.layout import Number, unpack_address
+from cloudlb.net.bpf.layout import unpack_address
 from tests.packet.conftest import Bench
 from tests.packet.edge import opened
 from tests.packet.frames import tcp, udp
@@ -27,11 +27,7 @@ STATES = pytest.mark.parametrize("state", FRAMES)
 
 def swept(bench: Bench, after: int = 0, host: HostTimeouts | None = None) -> None:
     """Have an engine with these time-outs sweep, so many seconds later."""
-    ago = after * bench.maps.settings[Number(0)].second
-    for key, flow in list(bench.maps.flows.items()):
-        bench.maps.flows[key] = flow._replace(seen=flow.seen - ago)
-    for key, session in list(bench.maps.sessions.items()):
-        bench.maps.sessions[key] = session._replace(seen=session.seen - ago)
+    bench.age(after)
     engine = bench.reopen(host)
     engine.sweep()
     engine.close()

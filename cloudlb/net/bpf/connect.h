@@ -121,6 +121,27 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	return choice;
 }
 
+#define RECENT 4 /* seconds: a client has sent its first SYN three times by then (RFC 6298) */
+
+/* Whether a SYN belongs to a connection that is known. One that is opening has sent it again. One
+ * that is established gets it late, or somebody has made it up: its member challenges the sender
+ * (RFC 5961, section 4), and a client that has begun anew with the same port resets what was there.
+ * A member that takes no new connections may be dead and challenge nobody: there the connection's
+ * last packet must be recent. Else the SYN opens a connection with a re-used port.
+ */
+static __always_inline int belongs(const struct flow *flow, const struct member *member)
+{
+	struct settings *limits;
+	__u32 zero = 0;
+
+	if (member->state == MEMBER_ACTIVE)
+		return flow->state != FLOW_CLOSING;
+	if (flow->state != FLOW_ESTABLISHED)
+		return 0;
+	limits = bpf_map_lookup_elem(&settings, &zero);
+	return limits && bpf_jiffies64() - flow->seen < RECENT * limits->second;
+}
+
 /* The member of a client's packet, with the mode of its connection. */
 static __always_inline int member_of(struct __sk_buff *skb, const struct port *port,
 				     const struct packet *p)
@@ -138,12 +159,13 @@ static __always_inline int member_of(struct __sk_buff *skb, const struct port *p
 	member = bpf_map_lookup_elem(&members, &number);
 	if (!member || member->state == MEMBER_FREE)
 		return new_connection(skb, port, p, &key, 0);
-	/* The same SYN again stays where it was; a SYN on anything further on, or towards a
-	 * member that takes no new connections, is a new connection with a re-used port.
-	 */
-	if (opens(p) && !(flow->state == FLOW_OPENING && member->state == MEMBER_ACTIVE))
-		return new_connection(skb, port, p, &key, flow);
-	if (flow->told && flow->state == FLOW_CLOSING && !opens(p) &&
+	if (opens(p)) {
+		if (!belongs(flow, member))
+			return new_connection(skb, port, p, &key, flow);
+		if (flow->state == FLOW_ESTABLISHED) /* which it does not renew */
+			return choice_of(number, flow->mode);
+	}
+	if (flow->told && flow->state == FLOW_CLOSING &&
 	    pass_on(skb, port, bpf_map_lookup_elem(&pools, &member->pool), 1))
 		return PASSED_ON;
 	follow(flow, &key, p);
