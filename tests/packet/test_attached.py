@@ -11,7 +11,7 @@ from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.model.errors import EngineError
 from cloudlb.net.tc import Direction, Filters
 from tests.packet.conftest import TAP_MAC, UPLINK_MAC, Bench
-from tests.packet.frames import PASS, REDIRECT, arp, tcp, udp
+from tests.packet.frames import PASS, REDIRECT, advertisement, arp, tcp, udp
 from tests.planes import NETWORK, VIP4, VIP6, backends, compute, director, mac
 
 _ETH_P_ALL = 3
@@ -71,6 +71,45 @@ def test_the_guard_stands_at_the_tap_in_the_guests_way(bench: Bench) -> None:
         _next_arp(host)  # a packet socket sees frames before the guard does
         _next_arp(host)
         assert bench.engine.events()["guard_drop"] == 1
+
+
+TAGS = ["8100 0000", "88a8 0000", "8100 e000"]
+CLAIMS = {
+    "arp": arp(VIP4, VIP4 + 1, op=2, hardware=mac(17)),
+    "nd": advertisement(VIP6, VIP6, mac(17)),
+}
+
+
+@pytest.mark.requirement("A15")
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+@pytest.mark.parametrize("first", ["", *TAGS])
+@pytest.mark.parametrize("second", ["", *TAGS])
+def test_no_claim_leaves_a_guest_behind_tags(
+    bench: Bench, claim: bytes, first: str, second: str
+) -> None:
+    """VLAN 0 is no network: whoever receives such a frame takes its tags off."""
+    bench.apply(compute(17), compute(17, address=VIP6, pool=2))
+    whole = claim[:12] + bytes.fromhex(first + second) + claim[12:]
+    _say(whole)
+    assert bench.engine.events()["guard_drop"] == 1
+
+
+def _say(frame: bytes) -> None:
+    """Have the guest send a frame, and another one that is seen to have passed its tap."""
+    last = arp(VIP4 + 9, VIP4 + 1, hardware=mac(17))
+    with _end("tap1") as guest, _end("tap0") as host:
+        guest.send(frame)
+        guest.send(last)
+        while _next_arp(host) != last:
+            pass
+
+
+@pytest.mark.parametrize("tags", ["8100 0005", "88a8 0005 8100 0007", "8100 0000 8100 0005"])
+def test_frames_of_other_networks_behind_tags_pass(bench: Bench, tags: str) -> None:
+    bench.apply(compute(17))
+    frame = tcp(sport=7)
+    _say(frame[:12] + bytes.fromhex(tags) + frame[12:])
+    assert bench.engine.events()["guard_drop"] == 0
 
 
 @pytest.mark.requirement("A15")

@@ -79,7 +79,11 @@ int from_guest(struct __sk_buff *skb)
 	struct member *member;
 	__u32 *number;
 
-	if (!port || parse_l3(skb, &p))
+	if (!port)
+		return NOT_OURS;
+	if (hides_behind_tags(skb))
+		return guard_drop();
+	if (parse_l3(skb, &p))
 		return NOT_OURS;
 	if (p.kind == KIND_ARP)
 		return guard_arp_from_guest(skb, port);

@@ -11,6 +11,7 @@
 #include "maps.h"
 #include "parse.h"
 
+#define VLAN_ID 0x0fff
 #define PSEUDO_HEADER BPF_F_PSEUDO_HDR
 
 static __always_inline int guarded(__u32 network, const struct address *a)
@@ -40,6 +41,20 @@ static __always_inline int guard_drop(void)
 {
 	count_event(EVENT_GUARD_DROP);
 	return TC_ACT_SHOT;
+}
+
+/* Whether something in a guest's frame stands behind a priority tag (VLAN 0) that is not its first
+ * tag. The kernel takes the first one off before our programs run, and receivers take both off: a
+ * claim behind two tags would be heard by all but the guard. Nobody sends such frames honestly.
+ */
+static __always_inline int hides_behind_tags(struct __sk_buff *skb)
+{
+	__u16 tag;
+
+	if (skb->protocol != bpf_htons(ETH_P_8021Q) && skb->protocol != bpf_htons(ETH_P_8021AD))
+		return 0;
+	return bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag)) ||
+	       !(tag & bpf_htons(VLAN_ID));
 }
 
 struct search {
