@@ -212,7 +212,7 @@ def _finish(call: Call, written: Written) -> tuple[int, dict[str, str]]:
     headers = {"Location": call.url(f"/v1/pools/{key}/members")}
     if done is None:
         headers |= waiting.RETRY_AFTER
-    return 200 if done or not written.bell else 202, headers
+    return waiting.status(written, done), headers
 
 
 def _show_one(call: Call, written: Written) -> Answer:

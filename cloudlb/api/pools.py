@@ -212,13 +212,13 @@ def show(
 
 
 def _written(call: Call, written: Written) -> Answer:
-    """200 when the hosts have it (or there was nothing to do), else 202 and what is missing."""
+    """200 when the hosts have it, else 202 and what is missing."""
     key = written.record.pool.id
     change = f"pool={key} generation={written.record.pool.generation} change=written"
     call.environment.ring(written.bell, change)
     headers = {"Location": call.url(f"/v1/pools/{key}")}
     done = waiting.until_realized(call, key, waiting.goal(written))
-    status = 200 if done or not written.bell else 202
+    status = waiting.status(written, done)
     if done is None:
         headers |= waiting.RETRY_AFTER
     if call.query.get("wait"):

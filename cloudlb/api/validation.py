@@ -185,7 +185,12 @@ def parse_query(known: Mapping[str, Schema], given: Mapping[str, Any]) -> dict[s
     errors = Draft202012Validator(schema, format_checker=FORMATS).iter_errors(data)
     if found := [_explain(error) for error in errors]:
         raise InvalidFields(found)
-    return data
+    return {name: _canonical(known[name], value) for name, value in data.items()}
+
+
+def _canonical(schema: Schema, value: Any) -> Any:
+    """Identifiers as they are kept, in lower case (RFC 9562, section 4)."""
+    return value.lower() if schema.get("format") == "uuid" else value
 
 
 def _number(name: str, schema: Schema, text: str) -> Any:

@@ -25,6 +25,14 @@ def goal(written: Written) -> dict[str, int]:
     return written.bell or {r.host: r.generation for r in written.realizations}
 
 
+def status(written: Written, done: bool | None) -> int:
+    """200 when the hosts have a written pool: now, or before where nothing was to be changed."""
+    had = not written.bell and all(
+        r.current and r.state != RealizationState.FAILING.value for r in written.realizations
+    )
+    return 200 if done or had else 202
+
+
 def until_realized(call: Call, pool_id: UUID, bell: Mapping[str, int]) -> bool | None:
     """Whether the hosts have realized the generations of ``bell``; None if none could wait.
 

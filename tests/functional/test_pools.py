@@ -189,6 +189,7 @@ def test_a_silent_host_is_no_director_unless_it_is_it_already(two_directors: Con
 
 def test_a_write_that_changes_nothing_raises_no_generation(cloud: Control) -> None:
     pool = cloud.pool()
+    cloud.all_work()
     cloud.rung.clear()
     answer = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"name": "web"}})
     assert answer.status_code == 200
@@ -450,6 +451,13 @@ def test_lists_come_in_pages_with_links(cloud: Control) -> None:
         path = links[0]["href"].split("falconframework.org")[1] if links else ""
     assert found == names
     assert path == ""
+
+
+def test_lists_are_filtered_by_network_however_its_id_is_written(cloud: Control) -> None:
+    pool = cloud.pool()
+    for text in (pool["network_id"], pool["network_id"].upper()):
+        found = cloud.get(f"/v1/pools?network_id={text}").json["pools"]
+        assert [each["id"] for each in found] == [pool["id"]]
 
 
 def test_lists_are_filtered_by_name(cloud: Control) -> None:

@@ -32,6 +32,22 @@ def test_a_write_that_is_not_realized_in_time_is_answered_with_202(cloud: Contro
     assert "retry-after" not in answer.headers
 
 
+def test_a_write_that_changes_nothing_is_answered_as_what_was_written_before(
+    cloud: Control,
+) -> None:
+    """A client that repeats its request after a 202 hears the truth."""
+    pool = cloud.pool(members=[{"server": "web1"}])
+    path, change = f"/v1/pools/{pool['id']}", {"pool": {"name": "x"}}
+    member = f"{path}/members/{pool['members'][0]['id']}"
+    answers = [cloud.patch(path, change).status_code for _ in range(2)]
+    answers.append(cloud.patch(f"{path}?wait=0.1", change).status_code)
+    answers.append(cloud.patch(member, {"member": {"weight": 1}}).status_code)
+    assert answers == [202, 202, 202, 202]
+    cloud.all_work()
+    assert cloud.patch(path, change).status_code == 200
+    assert cloud.patch(member, {"member": {"weight": 1}}).status_code == 200
+
+
 def test_all_hosts_of_the_pool_are_waited_for(cloud: Control) -> None:
     pool = cloud.pool(members=[{"server": "web1"}, {"server": "web3"}])
     cloud.all_work()
