@@ -115,18 +115,36 @@ def _step(path: str, key: str | int) -> str:
 
 
 def _valid(method: str, path: str, cloud: Control) -> Any:
-    """A body that is taken."""
+    """A body that is taken, with all that the schema has; see the test of that."""
     network = cloud.get("/v1/networks").json["networks"][0]
-    member = {"server": "web2", "weight": 2, "name": "second", "admin_state_up": True}
+    member = {
+        "server": "web2",
+        "weight": 2,
+        "name": "second",
+        "port": None,
+        "backup": False,
+        "admin_state_up": True,
+    }
     if "networks" in path:
         body = {k: network[k] for k in ("name", "prefixes", "vip_range")}
         return {"network": body | ({"name": "fuzzed"} if method == "post" else {})}
     if path.endswith("/members"):
         return {"members": [member, {"address": "192.0.2.13"}]}
     if "member_id" in path:
-        return {"member": {"weight": 2, "name": "first", "port": None}}
+        return {"member": {k: v for k, v in member.items() if k != "server"} | {"name": "first"}}
     spec = {
         "name": "fuzzed",
+        "description": "what it is for",
+        "data_plane": "dr",
+        "scheduler": "source_hash",
+        "rotation_order": "interleaved",
+        "connection_count": "active",
+        "persistence": {"timeout": 300, "prefix": 24},
+        "timeouts": {"opening": 60, "established": 900, "closing": 120, "udp": 30},
+        "failover": "preempt",
+        "panic_threshold": 50,
+        "drain_timeout": 60,
+        "admin_state_up": True,
         "ports": [{"protocol": "tcp", "port": 80}, {"protocol": "udp", "port": 53}],
         "monitor": {
             "type": "http",
@@ -137,11 +155,14 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
             "expected_codes": "200,204-206",
             "host": "shop.example",
         },
-        "scheduler": "source_hash",
         "directors": ["d1"],
     }
-    created = {"network_id": network["id"], "members": [member]}
+    created = {"network_id": network["id"], "address": "192.0.2.133", "members": [member]}
     return {"pool": spec | (created if method == "post" else {})}
+
+
+NOT_TOGETHER = {"ip_version", "network_id", "address", "server"}
+"""Fields that say what another one says, or what is fixed after creation."""
 
 
 def _reset(cloud: Control, method: str, url: str, template: Any, answer: Any) -> None:
@@ -192,6 +213,35 @@ def test_generated_bodies_are_refused_with_the_field_or_taken(
         else:
             _reset(cloud, method, url, template, answer)
     assert refused >= BODIES * REFUSED, f"{refused} of {BODIES}"
+
+
+@pytest.mark.parametrize(("method", "path"), _routes())
+def test_the_body_from_which_others_are_made_has_all_fields(
+    cloud: Control, method: str, path: str
+) -> None:
+    (kind, body), *_ = _valid(method, path, cloud).items()
+    schema = _schema(method, path)["properties"][kind]
+    first = body[0] if isinstance(body, list) else body
+    missing = schema.get("items", schema)["properties"].keys() - first.keys()
+    assert missing <= NOT_TOGETHER
+
+
+@pytest.mark.parametrize("path", [path for _, path in _routes() if path.endswith("/members")][:1])
+def test_a_single_member_is_refused_like_one_of_many(cloud: Control, path: str) -> None:
+    pool = cloud.pool(name="target", members=[{"server": "web1"}], scheduler="source_hash")
+    url = path.format(pool_id=pool["id"])
+    rng = random.Random(SEED)
+    template = {"member": _valid("post", path, cloud)["members"][0]}
+    schema = _schema("post", path)
+    for _ in range(BODIES):
+        body, places = _mutated(rng, template)
+        answer = cloud.call("POST", url, json.dumps(body))
+        assert answer.status_code < 500, f"{body}: {answer.text}"
+        if answer.status_code >= 300:
+            _check_problem(answer, json.dumps(body))
+            _check_fields(answer, body, schema, places)
+        else:
+            _reset(cloud, "post", url, template, answer)
 
 
 def _schema(method: str, path: str) -> Any:
