@@ -54,6 +54,7 @@ class HostInventory:
                 interface=uplinked.link.name,
                 mac=uplinked.link.mac,
                 addresses=tuple(sorted(link.addresses(uplinked.link.index), key=str)),
+                gateways=tuple(sorted(link.gateways(uplinked.link.index), key=str)),
             )
             for uplinked in self._ports.uplinks()
         )

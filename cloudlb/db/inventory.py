@@ -170,7 +170,10 @@ def _write_sightings(session: Session, host: str, inventory: Inventory) -> None:
 
 
 def _sightings(inventory: Inventory) -> set[tuple[str, ...]]:
-    """Network, mac, address and server of what the host and its guests hold in networks."""
+    """Network, mac, address and server of what the host and its guests hold in networks.
+
+    What the host knows of its gateways are the addresses alone.
+    """
     holders = [("", uplink) for uplink in inventory.uplinks] + [
         (str(server.id), nic) for server in inventory.servers for nic in server.interfaces
     ]
@@ -179,4 +182,7 @@ def _sightings(inventory: Inventory) -> set[tuple[str, ...]]:
         for address in nic.addresses:
             if nic.network:
                 found[(nic.network, str(nic.mac), str(address))] = server
+    for uplink in inventory.uplinks:
+        for gateway in uplink.gateways:
+            found[(uplink.network, "", str(gateway))] = ""
     return {(*key, server) for key, server in found.items()}

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from ipaddress import ip_address
 from uuid import UUID
 
-from sqlalchemy import delete, insert, literal, select, union_all, update
+from sqlalchemy import case, delete, insert, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from cloudlb.db import networks
@@ -120,9 +120,11 @@ def taken(session: Session, network: Network, own: Collection[UUID] = ()) -> dic
     network_id = str(network.id)
     members = [str(server) for server in own]
     query = union_all(
-        select(SightingRow.address, SightingRow.host, literal("seen")).where(
-            SightingRow.network == network.name, SightingRow.server.not_in(members)
-        ),
+        select(
+            SightingRow.address,
+            SightingRow.host,
+            case((SightingRow.mac == "", "gateway"), else_="seen"),
+        ).where(SightingRow.network == network.name, SightingRow.server.not_in(members)),
         select(QuarantineRow.address, QuarantineRow.host, literal("silent")).where(
             QuarantineRow.network_id == network_id
         ),
@@ -135,6 +137,7 @@ def taken(session: Session, network: Network, own: Collection[UUID] = ()) -> dic
 
 _HOLDERS = {
     "seen": "is in use on host {0}",
+    "gateway": "is the gateway of host {0}",
     "silent": "may still be answered by host {0}, which was silent when its pool was removed; it "
     "is free when the host has spoken again or an administrator has deleted the host",
     "pool": "belongs to another pool",

@@ -48,12 +48,16 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """A host's interface in a network, with the addresses the host itself holds there."""
+    """A host's interface in a network, with the addresses the host itself holds there.
+
+    ``gateways``: the next hops of what leaves the network through it.
+    """
 
     network: str
     interface: str
     mac: Mac
     addresses: tuple[Address, ...] = ()
+    gateways: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

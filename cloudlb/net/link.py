@@ -3,17 +3,20 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 
 _RTMGRP_LINK, _RTMGRP_IPV4_IFADDR, _RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
 _AF_UNSPEC = 0
+_ANYWHERE = ("198.51.100.1", "2001:db8::1")
+"""Addresses that are in no host's networks (RFC 5737, RFC 3849)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,20 @@ def addresses(index: int) -> list[Address]:
             for message in ipr.get_addr(index=index)
             if not (message.get_attr("IFA_FLAGS") or 0) & tentative
         ]
+
+
+def gateways(index: int) -> list[Address]:
+    """The next hops of an interface's default routes, link-local ones left out."""
+    found: set[Address] = set()
+    with IPRoute() as ipr:
+        for anywhere in _ANYWHERE:
+            with suppress(NetlinkError):  # there is no such route
+                (route,) = ipr.route("get", dst=anywhere, oif=index)
+                hop = route.get_attr("RTA_GATEWAY") or (route.get_attr("RTA_VIA") or {}).get(
+                    "addr"
+                )
+                found |= {ip_address(hop)} if hop else set()
+    return [hop for hop in found if not hop.is_link_local]
 
 
 def link_with(address: Address) -> str:

@@ -23,6 +23,7 @@ _UPLINK = record(
         "interface": LABEL,
         "mac": MAC,
         "addresses": {"type": "array", "items": ADDRESS},
+        "gateways": {"type": "array", "items": ADDRESS},
     }
 )
 

@@ -144,7 +144,9 @@ MEMBERS = (
     ),
     MemberView(Member(_id(13), "p1", WEB.id, _id(23), port=8080, backup=True), None),
 )
-UPLINKS = (Uplink("lan", "br0", _mac(0xFF), (ip_address("192.0.2.1"),)),)
+UPLINKS = (
+    Uplink("lan", "br0", _mac(0xFF), (ip_address("192.0.2.1"),), (ip_address("192.0.2.254"),)),
+)
 SAMPLES: dict[str, Any] = {
     "snapshot": Snapshot(
         "d1",

@@ -65,6 +65,7 @@ class Agent:
     address: str
     servers: dict[str, Server] = field(default_factory=dict)
     management: str = ""
+    gateways: tuple[str, ...] = ()
     generation: int = 0
     revision: int = 0
     snapshot: Snapshot | None = None
@@ -83,7 +84,8 @@ class Agent:
 
     def tell_inventory(self) -> None:
         self.revision += 1
-        uplink = Uplink(NETWORK, "eth0", Mac("52:54:00:ff:00:01"), (ip_address(self.address),))
+        own, hops = (ip_address(self.address),), tuple(map(ip_address, self.gateways))
+        uplink = Uplink(NETWORK, "eth0", Mac("52:54:00:ff:00:01"), own, hops)
         inventory = Inventory(
             self.revision,
             self.roles,

@@ -50,6 +50,19 @@ def test_an_address_that_a_guest_or_a_host_holds_is_refused_and_not_given(cloud:
     assert cloud.pool()["address"] == "192.0.2.129"
 
 
+def test_a_gateways_address_is_refused_and_not_given(cloud: Control) -> None:
+    agent = cloud.agents["d1"]
+    agent.gateways = ("192.0.2.128", "2001:db8::101")
+    agent.tell_inventory()
+    for gateway in agent.gateways:
+        text = _refused(cloud, 409, "pool.address", address=gateway)
+        assert f"{gateway} is the gateway of host d1" in text
+    assert cloud.pool()["address"] == "192.0.2.129"
+    agent.gateways = ()
+    agent.tell_inventory()
+    assert cloud.pool()["address"] == "192.0.2.128"
+
+
 @pytest.mark.parametrize("members", [[], [{"server": "web1"}]])
 def test_an_address_of_another_projects_server_of_the_same_name_is_refused(
     cloud: Control, members: list[dict[str, Any]]

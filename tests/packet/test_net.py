@@ -33,7 +33,7 @@ from cloudlb.agents.probe import Prober
 from cloudlb.agents.target import Target, Verdict
 from cloudlb.model.ether import Mac
 from cloudlb.model.pool import Health
-from cloudlb.net.link import Link, LinkMonitor, addresses, links
+from cloudlb.net.link import Link, LinkMonitor, addresses, gateways, links
 from cloudlb.net.packet import PORTS, ProbeSocket, ReservedPorts, send_frame
 from cloudlb.net.tc import Direction, Filters
 from tests.planes import VIP4, VIP6, member_id
@@ -392,6 +392,22 @@ class TestLinks:
     def test_usable_addresses_are_told(self, pair: None) -> None:
         _ip("address add 192.0.2.1/24 dev near0", f"address add {VIP6}/64 dev near0 nodad")
         assert {ip_address("192.0.2.1"), VIP6} <= set(addresses(_index("near0")))
+
+    def test_the_next_hops_to_elsewhere_are_told(self, pair: None) -> None:
+        _ip("address add 192.0.2.1/24 dev near0", "address add 2001:db8:1::1/64 dev near0 nodad")
+        assert gateways(_index("near0")) == []
+        _ip(
+            "route add default via 192.0.2.254 dev near0",
+            "route add ::/0 via 2001:db8:1::ff dev near0",
+            "route add 198.18.0.0/15 via 192.0.2.253 dev near0",
+        )
+        found = {ip_address("192.0.2.254"), ip_address("2001:db8:1::ff")}
+        assert set(gateways(_index("near0"))) == found
+        assert gateways(_index("lo")) == []
+
+    def test_a_link_local_next_hop_is_in_no_pools_way(self, pair: None) -> None:
+        _ip("route add default via inet6 fe80::1 dev near0")
+        assert gateways(_index("near0")) == []
 
     def test_a_tentative_address_is_not(self, pair: None) -> None:
         _ip("link set far0 down", "link set near0 down", "address add 2001:db8::9/64 dev near0")

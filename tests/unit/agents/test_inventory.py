@@ -103,13 +103,21 @@ def test_a_host_without_libvirt_has_no_servers(ports: Ports) -> None:
     assert found.servers == ()
 
 
-def test_uplinks_carry_the_hosts_own_addresses(
+def test_uplinks_carry_the_hosts_own_addresses_and_gateways(
     ports: Ports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {BRIDGE.index: [ip_address("fe80::1"), ip_address("192.0.2.1")]}
+    hops = {BRIDGE.index: [ip_address("192.0.2.254")]}
     monkeypatch.setattr(link, "addresses", own.__getitem__)
+    monkeypatch.setattr(link, "gateways", hops.__getitem__)
     found = _take(ports, None)
     assert found is not None
     assert found.uplinks == (
-        Uplink("lan", "br0", BRIDGE.mac, (ip_address("192.0.2.1"), ip_address("fe80::1"))),
+        Uplink(
+            "lan",
+            "br0",
+            BRIDGE.mac,
+            (ip_address("192.0.2.1"), ip_address("fe80::1")),
+            (ip_address("192.0.2.254"),),
+        ),
     )
