@@ -357,6 +357,7 @@ class Agent:
         """Announcements first: they wait for nothing that the kernel may refuse."""
         return [
             Chore("announce", lambda: self._announcer.again(self._pools.directed())),
+            Chore("ports", self._ports.again),
             Chore("sweep", self._sweep),
             Chore("guards", self._guards.bring_about),
             Chore("settle", self._settle),

@@ -49,6 +49,7 @@ class Ports:
         self._engine, self._lock, self._changed = engine, lock, changed
         self._ask_addresses = addresses
         self._addresses: dict[int, tuple[Address, ...]] = {}
+        self._refused: frozenset[int] = frozenset()
         self._links: dict[int, Link] = {}
         self._numbers: dict[str, int] | None = None
         self._is_listed = False
@@ -110,6 +111,12 @@ class Ports:
                 self._read_addresses(index)
                 self._follow(index, anew=True)
 
+    def again(self) -> None:
+        """Try again what the kernel refused."""
+        with self._lock:
+            for index in tuple(self._refused):
+                self._follow(index)
+
     def uplinks(self) -> tuple[Uplinked, ...]:
         """The mapped interfaces that exist."""
         with self._lock:
@@ -147,6 +154,7 @@ class Ports:
         where they are.
         """
         wanted = self._wanted(index)
+        known, self._refused = index in self._refused, self._refused - {index}
         try:
             if wanted is None:
                 if self._numbers is None or not self._is_listed:
@@ -162,8 +170,9 @@ class Ports:
                     LOG.info("interface=%s kind=%s state=attached", name, wanted.kind)
                 self._attached[index] = wanted
         except CloudlbError as error:
-            # A link may go away at any moment; if it stays, the next resync tries again.
-            LOG.warning("interface=%d state=failing: %s", index, error.detail)
+            self._refused |= {index}  # a link may go away at any moment
+            if not known:
+                LOG.warning("interface=%d state=failing: %s", index, error.detail)
 
     def _read_addresses(self, index: int) -> bool:
         """Whether an uplink has other addresses than before; they are in a fixed order."""

@@ -102,16 +102,18 @@ class EbpfEngine(Engine):
         return frozenset(key.value for key, _ in self._port_records.items()) | self._found
 
     def attach(self, port: HostPort) -> None:
-        """Tell the programs the port's network, then put them on it."""
+        """Tell the programs the port's network, then put them on it. The guard comes before what
+        members there are: a guest waits for nothing with its first frame.
+        """
         with asking_for(f"programs on interface {port.index}"):
             old = self._port_records.get(Number(port.index))
             record = records.of_port(port, old)
             if record != old:
                 self._port_records[Number(port.index)] = record
-            for state in self._mirror.pools.values():
-                self._deliver(state, port)
             for direction, program in _PROGRAMS[port.kind].items():
                 self._put(port.index, direction, program)
+            for state in self._mirror.pools.values():
+                self._deliver(state, port)
         self._ports[port.index] = port
 
     def detach(self, index: int) -> None:

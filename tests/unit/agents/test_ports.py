@@ -330,13 +330,20 @@ def test_changes_are_told_to_the_inventory(carrying: Host) -> None:
     assert carrying.changes == 2
 
 
-def test_a_refusal_is_tried_again(compute: Host) -> None:
+def test_a_refusal_is_tried_again_in_every_round_and_told_once(
+    compute: Host, caplog: pytest.LogCaptureFixture
+) -> None:
     compute.kernel.refuses = True
     compute.knows(BRIDGE, TAP)
-    assert compute.carried == []
+    for _ in range(3):
+        compute.ports.again()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
     compute.kernel.refuses = False
-    compute.ports.reconcile()
+    compute.ports.again()
     assert compute.carried == [TAP_PORT]
+    compute.kernel.asked.clear()
+    compute.ports.again()
+    assert compute.kernel.asked == []
 
 
 def test_one_refusal_holds_up_no_other_interface(carrying: Host) -> None:
