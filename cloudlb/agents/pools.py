@@ -73,17 +73,22 @@ class Pools:
         self._suspects = self.idle_backends()
 
     def want(self, snapshot: Snapshot, source: Source = Source.CONDUCTOR) -> frozenset[UUID]:
-        """Take a view; the pools to reconcile, those to prune among them.
+        """Take a view; the pools to reconcile: those that have changed, and those to prune.
 
         Only the conductor's word removes anything: what is on disk may be older than what is in
-        the kernel. See `Source`.
+        the kernel. See `Source`. All are reconciled when another source spoke before, or the
+        conductor has begun to count anew.
         """
         with self._lock:
-            self._wanted = {view.pool.id: view for view in snapshot.pools}
+            old, self._wanted = self._wanted, {view.pool.id: view for view in snapshot.pools}
+            goes_on = self._source is source and snapshot.generation >= self._generation
             self._removed = _removals(snapshot, self._clock())
             self._generation = snapshot.generation
             self._source = source
-            return self._all()
+            if not goes_on:
+                return self._all()
+            same = {p for p, v in self._wanted.items() if v.generation and v == old.get(p)}
+            return self._all() - same
 
     def set_down(self, members: frozenset[UUID], suspects: frozenset[UUID] = frozenset()) -> None:
         """Take note of the members that probes found dead; call `reconcile` for their pools.
@@ -137,7 +142,8 @@ class Pools:
         Raises `CloudlbError` (after saying so) when the kernel refuses.
         """
         with self._lock:
-            view, generation = self._wanted.get(pool_id), self._generation
+            view = self._wanted.get(pool_id)
+            generation = (view.generation if view else 0) or self._generation
             try:
                 plane, draining = self._decide(view)
                 if self._source is not Source.CONDUCTOR:

@@ -52,8 +52,13 @@ class Reporter:
         self._sent_inventory: Inventory | None = None
 
     def set_generation(self, generation: int) -> None:
-        """The snapshot that the agent works by from now on."""
+        """The snapshot that the agent works by from now on.
+
+        A conductor that counts anew has heard nothing of what was sent.
+        """
         with self._lock:
+            if generation < self._generation:
+                self._sent.clear()
             self._generation = generation
 
     def realized(self, realization: Realization) -> None:

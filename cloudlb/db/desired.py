@@ -227,7 +227,7 @@ def snapshot(session: Session, host: str, now: float) -> Snapshot:
     with the next one, but one that is older would stay so.
     """
     query = (
-        select(PoolRow, NetworkRow)
+        select(PoolRow, NetworkRow, RealizationRow.generation)
         .join(RealizationRow, RealizationRow.pool_id == PoolRow.id)
         .join(NetworkRow, NetworkRow.id == PoolRow.network_id)
         .where(RealizationRow.host == host)
@@ -237,8 +237,11 @@ def snapshot(session: Session, host: str, now: float) -> Snapshot:
         select(HostRow.generation, HostRow.uplinks).where(HostRow.name == host)
     ).one()
     found = session.execute(query).all()
-    by_pool = members.of_pools(session, [UUID(row.id) for row, _ in found])
-    views = [_view(host, row, network, by_pool[UUID(row.id)], now) for row, network in found]
+    by_pool = members.of_pools(session, [UUID(row.id) for row, _, _ in found])
+    views = [
+        replace(_view(host, row, network, by_pool[UUID(row.id)], now), generation=wanted)
+        for row, network, wanted in found
+    ]
     mapped = _mapped_networks(session, uplinks)
     everything = (*views, *_quarantined(session, host))
     peers = _peers(session, host, views)
@@ -279,7 +282,7 @@ def _quarantined(session: Session, host: str) -> list[PoolView]:
         .order_by(QuarantineRow.pool_id)
     )
     return [
-        PoolView(_remnant(row, network), networks.load(network), removing=True)
+        PoolView(_remnant(row, network), networks.load(network), (), True, row.generation)
         for row, network in session.execute(query)
     ]
 

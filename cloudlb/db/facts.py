@@ -40,8 +40,9 @@ def store_realizations(
 
 
 def _is_news(row: RealizationRow, word: Realization) -> bool:
-    if word.generation != row.observed_generation:
-        return word.generation > row.observed_generation
+    observed = min(row.observed_generation, row.generation)
+    if word.generation != observed:
+        return word.generation > observed
     return word.revision >= row.revision or not word.revision
 
 

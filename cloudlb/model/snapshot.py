@@ -26,12 +26,17 @@ class MemberView:
 
 @dataclass(frozen=True, slots=True)
 class PoolView:
-    """A pool as one host must know it; ``removing``: this host shall have nothing of it left."""
+    """A pool as one host must know it; ``removing``: this host shall have nothing of it left.
+
+    ``generation``: the host's at which the pool was last wanted anew of it; 0 where the conductor
+    does not tell.
+    """
 
     pool: Pool
     network: Network
     members: tuple[MemberView, ...] = ()
     removing: bool = False
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class RealizationState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Realization:
-    """A host's word on a pool: what it made of the snapshot of ``generation``.
+    """A host's word on a pool: what it made of the view of ``generation``.
 
     ``draining`` names removed members that still have connections on this host. ``revision``
     orders the words of one agent, also those on the same generation; 0 says nothing of the order.

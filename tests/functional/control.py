@@ -113,7 +113,7 @@ class Agent:
 
     def _word(self, view: PoolView) -> Realization:
         state = RealizationState.GONE if view.removing else RealizationState.REALIZED
-        return Realization(view.pool.id, self.generation, state)
+        return Realization(view.pool.id, view.generation, state)
 
     def probed(self, *words: tuple[str, Any]) -> None:
         """Health of members by id."""

@@ -46,6 +46,22 @@ def test_a_host_has_observed_what_all_of_its_pools_have(cloud: Control) -> None:
     assert _host(cloud, "d1") == (wanted, wanted)
 
 
+@pytest.mark.requirement("L17")
+def test_a_change_of_one_pool_is_asked_of_its_hosts_and_said_once(cloud: Control) -> None:
+    """A word on it is enough: what stands unchanged was said before."""
+    for name in ("a", "b", "c"):
+        pool = cloud.pool(name=name)
+    director = cloud.agents["d1"]
+    director.work()
+    before = {view.pool.name: view.generation for view in director.pull().pools}
+    cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"drain_timeout": 7}})
+    views = {view.pool.name: view for view in director.pull().pools}
+    after = {name: view.generation for name, view in views.items()}
+    assert after == before | {"c": director.generation}
+    director.report(realizations=(director._word(views["c"]),))
+    assert _host(cloud, "d1") == (director.generation, director.generation)
+
+
 @pytest.mark.parametrize("state", [RealizationState.REALIZED, RealizationState.FAILING])
 def test_what_a_host_failed_at_is_observed_with_its_reason(
     cloud: Control, state: RealizationState

@@ -123,6 +123,48 @@ def draining(host: Host) -> Host:
     return host
 
 
+def crowd(*generations: int) -> list[PoolView]:
+    """Pools by number from 1, each wanted at a generation."""
+    return [
+        replace(view(member(number, pool_number=number), number=number), generation=wanted)
+        for number, wanted in enumerate(generations, 1)
+    ]
+
+
+@pytest.mark.requirement("L17")
+def test_a_change_of_one_pool_is_work_for_one(host: Host) -> None:
+    host.take(*crowd(*[1] * 50), generation=1)
+    assert len(host.said) == 50
+    host.said.clear()
+    changed = host.pools.want(snapshot(*crowd(1, 2, *[1] * 48), generation=2))
+    assert changed == {UUID(int=2)}
+    host.pools.reconcile(UUID(int=2))
+    assert host.said == [replace(realized(2), pool_id=UUID(int=2))]
+
+
+def test_a_pool_that_is_not_wanted_any_more_is_work_too(host: Host) -> None:
+    host.take(*crowd(1, 1), generation=1)
+    assert host.pools.want(snapshot(*crowd(1), generation=2)) == {UUID(int=2)}
+
+
+@pytest.mark.parametrize("earlier", [Source.DISK, Source.EXPIRED])
+def test_all_pools_are_work_when_the_conductor_speaks_after_the_disk(
+    host: Host, earlier: Source
+) -> None:
+    host.take(*crowd(1, 1), generation=1, source=earlier)
+    assert len(host.pools.want(snapshot(*crowd(1, 1), generation=1))) == 2
+
+
+def test_all_pools_are_work_when_the_conductor_counts_anew(host: Host) -> None:
+    host.take(*crowd(1, 1), generation=9)
+    assert len(host.pools.want(snapshot(*crowd(1, 1), generation=2))) == 2
+
+
+def test_pools_of_a_conductor_that_tells_no_generations_are_always_work(host: Host) -> None:
+    host.take(*crowd(0, 0), generation=1)
+    assert len(host.pools.want(snapshot(*crowd(0, 0), generation=2))) == 2
+
+
 def test_what_is_wanted_is_applied_and_said(host: Host) -> None:
     host.take(BOTH, generation=5)
     assert host.kernel.states() == dict.fromkeys(map(member_id, (1, 2)), BackendState.ACTIVE)

@@ -134,6 +134,15 @@ def test_a_pool_that_failed_and_is_back_before_that_was_told_is_told_as_it_is(bu
     assert FAILING not in bus.next().realizations
 
 
+def test_a_conductor_that_counts_anew_is_told_all(bus: Bus) -> None:
+    bus.reporter.set_generation(9)
+    bus.reporter.realized(DONE)
+    bus.next()
+    bus.reporter.set_generation(3)
+    bus.reporter.realized(DONE)
+    assert bus.next().realizations == (DONE,)
+
+
 def test_the_same_of_a_newer_snapshot_is_news(bus: Bus) -> None:
     bus.reporter.realized(DONE)
     bus.next()
