@@ -5,7 +5,8 @@
     python -m cloudlb.lab.load flows ADDRESS [--flows N] [--seconds S] [--interval S]
 
 ``requests`` opens a new connection for each request. ``flows`` keeps connections open and has
-checksummed lines echoed on them. Both end after their count or seconds, or at SIGTERM, and print
+checksummed lines echoed on them; a flow is broken as well when a line is not echoed by the end,
+which waits for those on their way. Both end after their count or seconds, or at SIGTERM, and print
 one line of JSON. They speak to the guests of a lab: see guest/responder.c.
 """
 
@@ -88,14 +89,14 @@ def _get(url: str) -> str:
 class Flow:
     """A connection to the echo port: one line on its way at a time, each with its checksum."""
 
-    def __init__(self, address: str, rng: random.Random) -> None:
+    def __init__(self, address: str, port: int, rng: random.Random) -> None:
         self._rng = rng
         self._expected = b""
         self._received = b""
         self.server = ""
         self.exchanges = 0
         self.sent_at = 0.0
-        self.socket = socket.create_connection((address, ECHO_PORT), TIMEOUT)
+        self.socket = socket.create_connection((address, port), TIMEOUT)
         self.socket.settimeout(TIMEOUT)
         while not self._received.endswith(b"\n"):
             octets = self.socket.recv(64)
@@ -108,7 +109,12 @@ class Flow:
     @property
     def waits(self) -> bool:
         """Whether a line is on its way."""
-        return bool(self._expected)
+        return bool(self._expected) and self.is_open
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is not broken."""
+        return self.socket.fileno() >= 0
 
     def send(self) -> None:
         """Send a line."""
@@ -131,21 +137,32 @@ class Flow:
 
 
 class Flows:
-    """Many flows in one thread, each with a line every ``interval`` seconds."""
+    """Many flows in one thread, each with a line every ``interval`` seconds.
 
-    def __init__(self, address: str, count: int, interval: float, seed: int) -> None:
+    At the end a line has ``patience`` seconds to come back, before that twice as many.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        count: int,
+        interval: float,
+        seed: int,
+        port: int = ECHO_PORT,
+        patience: float = TIMEOUT,
+    ) -> None:
         rng = random.Random(seed)  # noqa: S311  (payload, not secrets)
-        self._interval = interval
+        self._interval, self._patience = interval, patience
         self._selector = selectors.DefaultSelector()
         self._broken: collections.Counter[str] = collections.Counter()
         self._broken_on: collections.Counter[str] = collections.Counter()
-        self._flows = [Flow(address, rng) for _ in range(count)]
+        self._flows = [Flow(address, port, rng) for _ in range(count)]
         self._due = [(rng.random() * interval, flow) for flow in self._flows]
         for flow in self._flows:
             self._selector.register(flow.socket, selectors.EVENT_READ, flow)
 
     def run(self, stopping: threading.Event, seconds: float) -> None:
-        """Exchange lines until the time is over."""
+        """Exchange lines until the time is over, then wait for those on their way."""
         began = time.monotonic()
         due = collections.deque((began + at, flow) for at, flow in sorted(self._due, key=_first))
         while not stopping.is_set() and time.monotonic() - began < seconds:
@@ -154,8 +171,8 @@ class Flows:
                 _, flow = due.popleft()
                 if self._send(flow, now):
                     due.append((now + self._interval, flow))
-            for key, _ in self._selector.select(0.02):
-                self._try(key.data, key.data.receive)
+            self._receive()
+        self._end()
 
     def summary(self) -> dict[str, Any]:
         """For the one line of JSON."""
@@ -163,6 +180,7 @@ class Flows:
             "flows": len(self._flows),
             "broken": sum(self._broken.values()),
             "exchanges": sum(flow.exchanges for flow in self._flows),
+            "least": min(flow.exchanges for flow in self._flows),
             "servers": dict(sorted(collections.Counter(f.server for f in self._flows).items())),
             "errors": dict(self._broken),
             "broken_on": dict(self._broken_on),
@@ -171,11 +189,24 @@ class Flows:
     def _send(self, flow: Flow, now: float) -> bool:
         """Whether the flow lives on."""
         if flow.waits:
-            if now - flow.sent_at > TIMEOUT * 2:
-                self._break(flow, f"no echo within {TIMEOUT * 2:g} s")
+            if now - flow.sent_at > self._patience * 2:
+                self._break(flow, f"no echo within {self._patience * 2:g} s")
                 return False
             return True
-        return self._try(flow, flow.send)
+        return flow.is_open and self._try(flow, flow.send)
+
+    def _receive(self) -> None:
+        for key, _ in self._selector.select(0.02):
+            self._try(key.data, key.data.receive)
+
+    def _end(self) -> None:
+        deadline = time.monotonic() + self._patience
+        while (late := [flow for flow in self._flows if flow.waits]) and (
+            time.monotonic() < deadline
+        ):
+            self._receive()
+        for flow in late:
+            self._break(flow, f"no echo within {self._patience:g} s of the end")
 
     def _try(self, flow: Flow, action: Any) -> bool:
         try:
@@ -188,12 +219,23 @@ class Flows:
         return True
 
     def _break(self, flow: Flow, reason: str) -> None:
-        if flow.socket.fileno() < 0:
+        if not flow.is_open:
             return
         self._broken[reason] += 1
         self._broken_on[flow.server] += 1
         self._selector.unregister(flow.socket)
         flow.socket.close()
+
+
+def harm(result: dict[str, Any]) -> str:
+    """What a load suffered, by its result; empty when all was served and every flow went on."""
+    if "flows" in result:
+        if result["broken"]:
+            return f"{result['broken']} of {result['flows']} connections broke"
+        return "" if result["least"] else "there is a connection on which no line was exchanged"
+    if result["failed"]:
+        return f"{result['failed']} of {result['requests']} requests failed"
+    return "" if result["requests"] else "no request was made"
 
 
 def _first(pair: tuple[float, Flow]) -> float:

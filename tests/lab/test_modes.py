@@ -2,11 +2,13 @@
 """The data plane of a pool in use changes, and no connection that there is notices."""
 
 import json
+import time
 from contextlib import ExitStack
 
 import pytest
 
 from cloudlb.lab.lab import Lab
+from cloudlb.lab.load import harm
 from cloudlb.lab.traffic import Load
 from tests.lab.control import Cloud, url
 from tests.lab.wire import make_known
@@ -32,8 +34,8 @@ def test_connections_keep_their_mode_through_every_change(
             assert Load.count(lab, url(pool), 8)["failed"] == 0
             loads.append(Load.flows(lab, pool["address"], 8, interval=0.2))
             stack.enter_context(loads[-1])
-    assert [load.result["broken"] for load in loads] == [0] * len(ORDER), loads[0].result
-    assert min(load.result["exchanges"] for load in loads[:-1]) > 8
+        time.sleep(1)
+    assert [harm(load.result) for load in loads] == [""] * len(ORDER)
 
 
 def _sees_the_pools_address(lab: Lab, address: str, at: str) -> bool:

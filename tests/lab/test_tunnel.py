@@ -13,6 +13,7 @@ import pytest
 
 from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
+from cloudlb.lab.load import harm
 from cloudlb.lab.topology import VIP_RANGE4, VIP_RANGE6
 from cloudlb.lab.traffic import Load
 from tests.lab.control import TCP_MONITOR, Cloud, ask_udp, get, url, wait_until
@@ -241,8 +242,7 @@ def test_members_are_removed_and_added_under_live_connections(
             wait_until(f"new requests avoid {name}", lambda name=name: _avoided(lab, pool, name))
         known.change(pool, "POST", "/members", {"member": {"server": "vm1"}})
         assert "vm1" in Load.count(lab, url(pool), 6)["servers"]
-    assert load.result["broken"] == 0, load.result
-    assert load.result["exchanges"] >= 40, "each flow went on"
+    assert not harm(load.result), load.result
 
 
 def _avoided(lab: Lab, pool: dict[str, Any], name: str) -> bool:
