@@ -150,11 +150,14 @@ def test_a_removed_member_drains_and_is_then_forgotten(lab: Lab, cloud: Cloud) -
 def test_a_drain_ends_at_its_deadline(lab: Lab, cloud: Cloud) -> None:
     pool = cloud.pool(["vm1", "vm3"], drain_timeout=2)
     member = cloud.members(pool)["vm1"]
-    with Load.flows(lab, pool["address"], 4) as load:
+    with Load.flows(lab, pool["address"], 4, interval=0.2) as load:
         cloud.ok("DELETE", f"/pools/{pool['id']}/members/{member['id']}")
         wait_until("the member is forgotten", lambda: "vm1" not in cloud.members(pool))
         time.sleep(1)
-    assert set(load.result["broken_on"]) <= {"vm1"}
+    assert load.result["servers"] == {"vm1": 2, "vm3": 2}
+    assert load.result["broken_on"] == {"vm1": 2}, "they go to vm3, which resets them"
+    assert all("Reset" in error for error in load.result["errors"]), load.result
+    assert load.result["least"], "they lived until then"
 
 
 @pytest.mark.requirement("L17")
