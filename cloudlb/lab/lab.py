@@ -144,6 +144,10 @@ class Lab:
         services.wait_agents(self.host(CONTROL.name), [host])
         return host
 
+    def wait_agent(self, name: str) -> None:
+        """Wait until a host's agent, started just now, speaks and has what is wanted of it."""
+        services.wait_agent(self.host(CONTROL.name), name)
+
     def remove_host(self, name: str) -> None:
         """Pull all plugs of a host at once, and forget it; the control plane is not told."""
         host = self._hosts.pop(name)

@@ -3,6 +3,8 @@
 
 import json
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 
 from cloudlb.lab import broker
@@ -113,6 +115,20 @@ def wait_agents(control: Host, agents: list[Host], seconds: float = 60) -> None:
     wait_for(
         "GET /v1/hosts lists all agents as alive", listed, seconds, f"see {logs}", interval=0.2
     )
+
+
+def wait_agent(control: Host, name: str, seconds: float = 20) -> None:
+    """Wait until an agent that was started just now speaks, and has what is wanted of it."""
+    started = time.time()
+
+    def speaks() -> bool:
+        found = json.loads(_get(control, f"/v1/hosts/{name}") or "{}").get("host")
+        if not found:
+            return False
+        spoke = datetime.fromisoformat(found["last_seen"]).timestamp()
+        return spoke > started and found["generation"] == found["observed_generation"]
+
+    wait_for(f"the agent of {name} speaks again", speaks, seconds, interval=0.1)
 
 
 def _get(control: Host, path: str) -> str | None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from cloudlb.lab.lab import Lab
 
 PORTS = [
@@ -17,6 +19,7 @@ PORTS = [
     {"protocol": "udp", "port": 7},
 ]
 TCP_MONITOR = {"type": "tcp", "interval": 1, "timeout": 1, "rise": 2, "fall": 3}
+METRICS_PORT = 9891
 _SNIFFER = Path(__file__).with_name("sniff.py")
 
 
@@ -157,6 +160,26 @@ def ask_udp_from(lab: Lab, pool: dict[str, Any], sources: list[str]) -> list[str
     )
     command = [sys.executable, "-c", program, pool["address"], *sources]
     return lab.host("client").run(command).stdout.split()
+
+
+def scrape(lab: Lab, host: str, name: str, **labels: str) -> float:
+    """The sum of the samples of an agent's metric with these labels."""
+    page = lab.host(host).run(["curl", "-s", f"http://127.0.0.1:{METRICS_PORT}/metrics"]).stdout
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def wait_agent_without_conductor(lab: Lab, host: str) -> None:
+    """Wait until an agent that was started works by what it had kept on disk."""
+    server = lab.host(host)
+    wait_until("it serves metrics", lambda: server.listens(METRICS_PORT))
+    wait_until("it has a snapshot", lambda: scrape(lab, host, "cloudlb_generation") > 0)
+    assert scrape(lab, host, "cloudlb_conductor_answered_timestamp_seconds") == 0
+    assert server.service("agent").alive()
 
 
 class Sniffer:

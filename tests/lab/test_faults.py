@@ -11,7 +11,7 @@ from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.load import harm
 from cloudlb.lab.traffic import Load
-from tests.lab.control import Cloud, get, url, wait_until
+from tests.lab.control import Cloud, get, url, wait_agent_without_conductor, wait_until
 from tests.soak import count
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
@@ -34,14 +34,11 @@ def test_no_request_fails_while_an_agent_is_killed_and_started(
         agent.kill()
         time.sleep(1)
         agent.start()
-        wait_until("the agent speaks again", lambda: _is_fresh(cloud, host))
-    assert (load.result["failed"], flows.result["broken"]) == (0, 0), load.result
+        lab.wait_agent(host)
+        time.sleep(1)
+    assert not harm(load.result), load.result
+    assert not harm(flows.result), flows.result
     assert set(load.result["servers"]) == set(ALL)
-
-
-def _is_fresh(cloud: Cloud, host: str) -> bool:
-    found = cloud.ok("GET", f"/hosts/{host}")["host"]
-    return bool(found["alive"]) and found["generation"] == found["observed_generation"]
 
 
 @pytest.mark.requirement("L18")
@@ -58,7 +55,8 @@ def test_an_agent_that_starts_without_a_conductor_keeps_what_is_there(
         with Load.requests(lab, url(pool)) as load:
             agent.kill()
             agent.start()
-            time.sleep(4)
+            wait_agent_without_conductor(lab, "director")
+            time.sleep(1)
     finally:
         conductor.start()
     assert not harm(load.result), load.result
@@ -210,7 +208,7 @@ def test_a_dead_host_holds_no_deletion_but_its_address(lab: Lab, cloud: Cloud) -
         assert "compute2" in answer["faultstring"]
     finally:
         agent.start()
-    wait_until("compute2 is back", lambda: _is_fresh(cloud, "compute2"))
+    lab.wait_agent("compute2")
     wait_until("compute2 has let go of it", lambda: _claims(cloud, pool["address"]))
     again = cloud.pool(["vm3"], address=pool["address"])
     assert get(lab, again) == "vm3"
@@ -242,8 +240,8 @@ def test_without_the_bus_writes_are_taken_agents_start_and_traffic_goes_on(
             assert cloud.stats(pool)["stats"]["missing"] == ["compute1", "compute2", "director"]
             agent.kill()
             agent.start()
-            time.sleep(3)
-            assert agent.alive()
+            wait_agent_without_conductor(lab, "director")
+            time.sleep(1)
         assert not harm(load.result), load.result
         assert Load.count(lab, url(pool), 8)["order"].count("vm1") == 2
     finally:
@@ -285,7 +283,7 @@ def test_a_dead_member_stays_out_when_the_directors_agent_restarts(lab: Lab, clo
         with Load.requests(lab, url(pool)) as load:
             agent.kill()
             agent.start()
-            wait_until("the agent speaks again", lambda: _is_fresh(cloud, "director"))
+            lab.wait_agent("director")
             time.sleep(2)
         assert load.result["longest"] < 1, "a request was sent to the dead member"
         assert set(load.result["servers"]) == {"vm3"}

@@ -4,25 +4,12 @@
 from collections.abc import Iterable
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.traffic import Load
-from tests.lab.control import Cloud, url, wait_until
+from tests.lab.control import Cloud, scrape, url, wait_until
 
-PROMETHEUS_URL = "http://127.0.0.1:9891/metrics"
 DIRECTOR, COMPUTE = "director", ("compute1", "compute2")
-
-
-def scrape(lab: Lab, host: str, name: str, **labels: str) -> float:
-    """The sum of a metric's samples with these labels."""
-    page = lab.host(host).run(["curl", "-s", PROMETHEUS_URL]).stdout
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def total(lab: Lab, hosts: Iterable[str], name: str, **labels: str) -> float:

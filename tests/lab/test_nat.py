@@ -4,6 +4,7 @@
 import json
 import random
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -194,13 +195,9 @@ def test_sessions_outlive_the_agent_of_their_host(lab: Lab, cloud: Cloud) -> Non
     with Load.flows(lab, pool["address"], 10, interval=0.2) as load:
         agent.kill()
         agent.start()
-        wait_until("the agent speaks again", lambda: _is_fresh(cloud, "compute1"))
+        lab.wait_agent("compute1")
+        time.sleep(1)
     assert not harm(load.result), load.result
-
-
-def _is_fresh(cloud: Cloud, host: str) -> bool:
-    found = cloud.ok("GET", f"/hosts/{host}")["host"]
-    return bool(found["alive"]) and found["generation"] == found["observed_generation"]
 
 
 @pytest.mark.requirement("L2")
