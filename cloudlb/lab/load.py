@@ -7,7 +7,8 @@
 ``requests`` opens a new connection for each request. ``flows`` keeps connections open and has
 checksummed lines echoed on them; a flow is broken as well when a line is not echoed by the end,
 which waits for those on their way. Both end after their count or seconds, or at SIGTERM, and print
-one line of JSON. They speak to the guests of a lab: see guest/responder.c.
+one line of JSON, with what the client's TCP sent again meanwhile, whoever sent it: ``resent`` is
+empty when no packet was lost. They speak to the guests of a lab: see guest/responder.c.
 """
 
 import argparse
@@ -23,11 +24,13 @@ import threading
 import time
 import zlib
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT = 10.0
 ECHO_PORT = 7
+_RESENT = {"/proc/net/snmp": "RetransSegs", "/proc/net/netstat": "TCPSynRetrans"}
 
 
 @dataclass
@@ -227,6 +230,20 @@ class Flows:
         flow.socket.close()
 
 
+def resent() -> collections.Counter[str]:
+    """How many segments, and SYNs among them, TCP of this network namespace has sent again."""
+    return collections.Counter({name: _counter(Path(at), name) for at, name in _RESENT.items()})
+
+
+def _counter(table: Path, name: str) -> int:
+    lines = table.read_text().splitlines()
+    for names, values in zip(lines[::2], lines[1::2], strict=True):
+        columns = dict(zip(names.split(), values.split(), strict=True))
+        if name in columns:
+            return int(columns[name])
+    raise KeyError(name)
+
+
 def harm(result: dict[str, Any]) -> str:
     """What a load suffered, by its result; empty when all was served and every flow went on."""
     if "flows" in result:
@@ -296,7 +313,10 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    sys.stdout.write(json.dumps(options.run(options, stopping)) + "\n")
+    before = resent()
+    result = options.run(options, stopping)
+    result["resent"] = dict(resent() - before)
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 

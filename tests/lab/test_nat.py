@@ -198,6 +198,7 @@ def test_sessions_outlive_the_agent_of_their_host(lab: Lab, cloud: Cloud) -> Non
         lab.wait_agent("compute1")
         time.sleep(1)
     assert not harm(load.result), load.result
+    assert not load.result["resent"], load.result
 
 
 @pytest.mark.requirement("L2")

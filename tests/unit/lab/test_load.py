@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A load counts what it did not get: lines that are never echoed, requests that are not served."""
+"""A load counts what it did not get: echoes, answers, acknowledgements in time."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cloudlb.lab.load import TIMEOUT, Flows, harm
+from cloudlb.lab.load import TIMEOUT, Flows, harm, resent
 
 PATIENCE = 0.3
 Talk = Callable[[socket.socket], None]
@@ -137,3 +137,15 @@ def test_requests_are_unharmed_when_there_were_some_and_all_were_served(
     requests: int, failed: int, said: str
 ) -> None:
     assert harm({"requests": requests, "failed": failed}) == said
+
+
+def test_a_syn_that_is_not_answered_is_counted_when_it_is_sent_again() -> None:
+    before = resent()
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as listener,
+        socket.create_connection(listener.getsockname()),  # fills its queue of one
+        pytest.raises(TimeoutError),
+    ):
+        socket.create_connection(listener.getsockname(), timeout=1.5)
+    grown = resent() - before
+    assert grown["RetransSegs"] >= grown["TCPSynRetrans"] >= 1
