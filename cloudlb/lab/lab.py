@@ -24,6 +24,7 @@ from cloudlb.lab.errors import (
 from cloudlb.lab.guest import Guest
 from cloudlb.lab.host import HOLDER, Host
 from cloudlb.lab.image import DEFAULT_CACHE, Cache, Image
+from cloudlb.lab.process import ProcessId, in_network_namespace
 from cloudlb.lab.record import STATE_ROOT, Record
 from cloudlb.lab.topology import (
     CONTROL,
@@ -162,6 +163,12 @@ class Lab:
             self._remove()
             if purge:
                 cache.purge()
+
+    def remains(self) -> list[Path | ProcessId]:
+        """What there still is of the lab: pins of namespaces, processes in them, files."""
+        pins = teardown.namespace_pins(self.name)
+        processes = [process for pin in pins for process in in_network_namespace(pin)]
+        return [*pins, *processes, *([self.state] if self.state.exists() else [])]
 
     def _read_record(self) -> None:
         self.record = Record.load(self.state / "record.json")

@@ -14,9 +14,9 @@ import pytest
 from cloudlb.lab.errors import AlreadyRunningError, DeadlineError, LabError
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.network import PINS
-from cloudlb.lab.process import in_network_namespace, wait_for, wait_gone
-from cloudlb.lab.teardown import namespace_pins
+from cloudlb.lab.process import ProcessId, wait_for, wait_gone
 from cloudlb.lab.topology import GUESTS, HOSTS
+from tests.lab.control import Cloud, get
 
 COMMAND = [sys.executable, "-m", "cloudlb.cmd.lab"]
 ADDRESSES = [
@@ -113,17 +113,18 @@ def run_command(lab, *arguments):
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
 
 
-def remains(lab):
-    """What is left of a lab: pins, files and processes."""
-    pins = namespace_pins(lab.name)
-    processes = [process for pin in pins for process in in_network_namespace(pin)]
-    return [*pins, *processes, *([lab.state] if lab.state.exists() else [])]
+def serve(lab):
+    """Bring a lab up with its services and a pool that is used; its processes."""
+    lab.up()
+    assert get(lab, Cloud(lab).pool(["vm1", "vm3"])) == "vm1"
+    return [one for one in lab.remains() if isinstance(one, ProcessId)]
 
 
 def machine_state():
     """Mounts, links and the files of packages that a lab might touch.
 
-    Other labs may come and go meanwhile: pins are left to `remains`, which knows whose they are.
+    Other labs may come and go meanwhile: pins are left to `Lab.remains`, which knows whose they
+    are.
     """
     links = subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True)
     files = [path for root in PRIVATE_DIRECTORIES for path in sorted(Path(root).rglob("*"))]
@@ -286,22 +287,20 @@ def test_up_of_a_running_lab_is_refused_and_leaves_it_alone(bare_lab):
     assert bare_lab.is_up()
 
 
-def test_down_leaves_the_machine_as_it_was(other_lab):
+def test_down_of_a_lab_that_serves_leaves_the_machine_as_it_was(other_lab):
     before = machine_state()
-    other_lab.up(services=False)
-    processes = [
-        process for pin in namespace_pins(other_lab.name) for process in in_network_namespace(pin)
-    ]
-    assert len(processes) >= len(HOSTS) + 2 + len(GUESTS)
+    processes = serve(other_lab)
+    services = [service for host in other_lab.hosts for service in host.services]
+    assert len(processes) >= len(HOSTS) + len(services) + len(GUESTS)
     other_lab.down()
-    assert remains(other_lab) == []
+    assert other_lab.remains() == []
     assert [process for process in processes if process.alive()] == []
     assert machine_state() == before
 
 
 def test_up_cleans_what_killed_holders_have_left(other_lab):
-    other_lab.up(services=False)
-    guests = [guest.process for guest in other_lab.guests]
+    before = machine_state()
+    processes = serve(other_lab)
     holders = [host.holder for host in other_lab.hosts]
     for holder in holders:
         assert holder.send(signal.SIGKILL)
@@ -309,8 +308,11 @@ def test_up_cleans_what_killed_holders_have_left(other_lab):
     again = Lab(other_lab.name, other_lab.cache.path)
     assert not again.is_up()
     again.up(services=False)
-    assert [process for process in guests if process.alive()] == []
+    assert [process for process in processes if process.alive()] == []
     assert talk(again, TCP, "10.60.0.14", "1") == "vm4\n"
+    again.down()
+    assert again.remains() == []
+    assert machine_state() == before
 
 
 @pytest.mark.parametrize(
@@ -326,9 +328,9 @@ def test_up_that_is_ended_leaves_nothing_or_is_cleaned_by_down(other_lab, number
     _, errors = up.communicate(timeout=60)
     assert up.returncode == status, errors
     if number is signal.SIGKILL:
-        assert remains(other_lab) != []
+        assert other_lab.remains() != []
         assert run_command(other_lab, "down").returncode == 0
-    assert remains(other_lab) == []
+    assert other_lab.remains() == []
     assert {path.stat().st_ino for path in other_lab.cache.path.glob("saved/*")} == images
 
 
