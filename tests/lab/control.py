@@ -183,15 +183,18 @@ def wait_agent_without_conductor(lab: Lab, host: str) -> None:
 
 
 class Sniffer:
-    """Who says on the client's link that it has an address, while the block runs.
+    """Who says on a link, the client's by default, that it has an address, while the block runs.
 
-    ``claims`` are (Ethernet source, what was said) of ARP and neighbour discovery.
+    ``claims`` are (Ethernet source, what was said) of ARP and neighbour discovery. At a tap they
+    are what the guest has said, before any program has seen it.
     """
 
-    def __init__(self, lab: Lab, address: str) -> None:
+    def __init__(
+        self, lab: Lab, address: str, host: str = "client", interface: str = "eth0"
+    ) -> None:
         self.claims: set[tuple[str, str]] = set()
-        self._process = lab.host("client").popen(
-            [sys.executable, str(_SNIFFER), "eth0", address], stdin=subprocess.PIPE
+        self._process = lab.host(host).popen(
+            [sys.executable, str(_SNIFFER), interface, address], stdin=subprocess.PIPE
         )
 
     def __enter__(self) -> "Sniffer":

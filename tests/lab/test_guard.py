@@ -1,13 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests hold the address with their kernel's defaults, and only the director is heard."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from cloudlb.lab.guest import Guest
 from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
-from tests.lab.control import Cloud, Sniffer, get, wait_until
+from tests.lab.control import Cloud, Sniffer, get, scrape, wait_until
+from tests.lab.wire import tap
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
+ANNOUNCED = {4: {"arp-request", "arp-reply"}, 6: {"advertisement"}}
+_QUESTIONS = Path(__file__).with_name("questions.py")
 
 
 def _forget_neighbours(lab: Lab) -> None:
@@ -44,30 +55,34 @@ def test_duplicate_address_detection_of_every_member_ends_well(lab: Lab, cloud: 
     assert "dadfailed" not in states()
 
 
-@pytest.mark.requirement("A15")
-def test_a_guest_that_announces_the_address_is_not_heard(lab: Lab, cloud: Cloud) -> None:
-    pool = cloud.pool(["vm1", "vm3"])
-    assert get(lab, pool)
-    with Sniffer(lab, pool["address"]) as sniffer:
+def _announce(guest: Guest, address: str) -> None:
+    """Have a guest say unasked that it has an address."""
+    if ":" not in address:
         for option in ("-U", "-A"):  # gratuitous request, gratuitous reply
-            lab.guest("vm3").run(
-                [
-                    "arping",
-                    option,
-                    "-c",
-                    "3",
-                    "-I",
-                    "eth0",
-                    "-s",
-                    pool["address"],
-                    pool["address"],
-                ],
-                check=False,
-            )
+            guest.run(["arping", option, "-c", "3", "-I", "eth0", "-s", address, address])
+        return
+    notify = "net.ipv6.conf.eth0.ndisc_notify"
+    guest.run(["sysctl", "-w", f"{notify}=1"])
+    guest.run(["ip", "link", "set", "eth0", "address", guest.spec.mac])
+    guest.run(["sysctl", "-w", f"{notify}=0"])
+
+
+@FAMILIES
+@pytest.mark.requirement("A15")
+def test_a_guest_that_announces_the_address_is_not_heard(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = cloud.pool(["vm1", "vm3"], version)
+    assert get(lab, pool)
+    guest, address = lab.guest("vm3"), pool["address"]
+    at_tap = "compute2", tap(lab.host("compute2"), "vm3")
+    with Sniffer(lab, address) as heard, Sniffer(lab, address, *at_tap) as said:
+        _announce(guest, address)
         for _ in range(4):
             assert get(lab, pool)
-    assert lab.guest("vm3").spec.mac not in {mac for mac, _ in sniffer.claims}
-    neighbours = lab.host("client").run(["ip", "neigh", "show", pool["address"]]).stdout
+    assert {what for mac, what in said.claims if mac == guest.spec.mac} >= ANNOUNCED[version]
+    assert guest.spec.mac not in {mac for mac, _ in heard.claims}
+    neighbours = lab.host("client").run(["ip", "neigh", "show", address]).stdout
     assert lab.host("director").spec.lan_mac in neighbours
 
 
@@ -82,24 +97,25 @@ def test_the_guests_own_address_is_unaffected(lab: Lab, cloud: Cloud, version: i
     )
 
 
+@FAMILIES
 @pytest.mark.requirement("A15")
 @pytest.mark.requirement("L15")
-def test_a_restored_guest_is_guarded_before_its_first_frame(lab: Lab, cloud: Cloud) -> None:
-    pool = cloud.pool(["vm3", "vm4"])
+def test_a_restored_guest_is_guarded_before_its_first_frame(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = cloud.pool(["vm3", "vm4"], version)
     compute = lab.host("compute2")
     saved = "/var/lib/libvirt/guarded"
-    flood = lab.host("client").popen(
-        ["busybox", "arping", "-q", "-I", "eth0", "-w", "60", "-b", pool["address"]]
-    )
+    virsh(compute, "save", "vm4", saved)
     try:
-        with Sniffer(lab, pool["address"]) as sniffer:
-            virsh(compute, "save", "vm4", saved)
+        with (
+            _kept_from_answering(lab, pool, "compute2"),
+            Sniffer(lab, pool["address"]) as sniffer,
+        ):
             virsh(compute, "restore", saved)
             lab.guest("vm4").wait_ready()
             wait_until("vm4 serves again", lambda: get(lab, pool) == "vm4")
     finally:
-        flood.kill()
-        flood.wait()
         compute.run(["rm", "-f", saved])
     assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}
 
@@ -121,19 +137,51 @@ def test_a_guest_that_is_no_member_any_more_stays_silent_about_the_address(
     member = cloud.members(pool)["vm1"]
     cloud.ok("DELETE", f"/pools/{pool['id']}/members/{member['id']}")
     wait_until("vm1 is forgotten", lambda: "vm1" not in cloud.members(pool))
-    with Sniffer(lab, pool["address"]) as sniffer:
+    _only_vm3_serves_and_only_the_director_is_heard(lab, pool)
+
+
+@pytest.mark.requirement("A15")
+@FAMILIES
+def test_a_guest_that_was_never_a_member_cannot_claim_the_address(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    pool = cloud.pool(["vm3"], version)
+    detection = "net.ipv6.conf.eth0.accept_dad"
+    lab.guest("vm1").run(["sysctl", "-w", f"{detection}=0"])  # the director defends its address
+    try:
+        cloud.hold("vm1", pool["address"])
+        _only_vm3_serves_and_only_the_director_is_heard(lab, pool)
+    finally:
+        lab.guest("vm1").run(["sysctl", "-w", f"{detection}=1"])
+
+
+def _only_vm3_serves_and_only_the_director_is_heard(lab: Lab, pool: dict[str, Any]) -> None:
+    with (
+        _kept_from_answering(lab, pool, "compute1"),
+        Sniffer(lab, pool["address"]) as sniffer,
+    ):
         for _ in range(6):
             _forget_neighbours(lab)
             assert get(lab, pool) == "vm3"
     assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}
 
 
-@pytest.mark.requirement("A15")
-def test_a_guest_that_was_never_a_member_cannot_claim_the_address(lab: Lab, cloud: Cloud) -> None:
-    pool = cloud.pool(["vm3"])
-    cloud.hold("vm1", pool["address"])
-    with Sniffer(lab, pool["address"]) as sniffer:
-        for _ in range(4):
-            _forget_neighbours(lab)
-            assert get(lab, pool) == "vm3"
-    assert {mac for mac, _ in sniffer.claims} == {lab.host("director").spec.lan_mac}
+@contextmanager
+def _kept_from_answering(lab: Lab, pool: dict[str, Any], host: str) -> Iterator[None]:
+    """The client asks for the address all the time; on the host the guard drops questions."""
+
+    def dropped() -> float:
+        return scrape(lab, host, "cloudlb_events_total", reason="guard_drop")
+
+    before = dropped()
+    process = lab.host("client").popen(
+        [sys.executable, str(_QUESTIONS), pool["address"]], stdin=subprocess.PIPE
+    )
+    assert process.stdout
+    assert process.stdout.readline() == b"asking\n"
+    try:
+        yield
+    finally:
+        asked, _ = process.communicate(timeout=20)
+    assert int(asked) > 0
+    assert dropped() - before >= int(asked) / 2, "the guests of the host were asked"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cloudlb.lab.host import Host
+from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
 from tests.lab.control import Cloud, wait_until
 
@@ -24,6 +25,11 @@ def ports_of_bridge(host: Host) -> list[str]:
 def taps(host: Host) -> list[str]:
     """The taps of a compute host."""
     return [port for port in ports_of_bridge(host) if port != "eth0"]
+
+
+def tap(host: Host, guest: str) -> str:
+    """The tap of a guest on its compute host."""
+    return virsh(host, "domiflist", guest).stdout.split()[0]
 
 
 @contextmanager
