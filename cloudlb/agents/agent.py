@@ -28,7 +28,7 @@ from cloudlb.agents.guards import Guards
 from cloudlb.agents.inventory import HostInventory
 from cloudlb.agents.metrics import HostMetrics, MetricsServer, Standing
 from cloudlb.agents.pools import Pools, Source
-from cloudlb.agents.ports import Ports
+from cloudlb.agents.ports import Ports, directed
 from cloudlb.agents.probe import Prober
 from cloudlb.agents.questions import Questions
 from cloudlb.agents.reconcile import ReconcileQueue
@@ -271,7 +271,7 @@ class Agent:
         self._guards.want(snapshot, source)
         with suppress(EngineError):  # upkeep tells it and tries again
             self._guards.bring_about()
-        self._ports.set_numbers(networks)
+        self._ports.set_numbers(networks, directed(self._settings.host, snapshot.pools))
         for pool_id in self._pools.want(snapshot, source):
             self._queue.add(pool_id)
         self._east_west.want(

@@ -9,6 +9,7 @@ from cloudlb.model.network import Address
 from cloudlb.model.pool import Failover, Pool
 from cloudlb.model.snapshot import Peer, PoolView
 
+_LOWEST = 1  # of several that have it the highest address is elected (section 6.4.3)
 _HIGHEST = 254  # 255 is for who owns the address (RFC 9568, section 5.2.4)
 
 
@@ -67,7 +68,7 @@ def routers(
 
 
 def _router(host: str, pool: Pool, link: str, paths: tuple[Path, ...]) -> VirtualRouter:
-    priority = _HIGHEST - pool.directors.index(host)
+    priority = max(_LOWEST, _HIGHEST - pool.directors.index(host))
     return VirtualRouter(pool.virtual_router, priority, pool.failover, link, paths)
 
 

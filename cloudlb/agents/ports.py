@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which interfaces of this host carry programs: the uplinks of directors, the taps of guests.
 
+A host whose guests' pools are directed by their own hosts is a director of these, too.
+
 Links are followed by netlink and not by libvirt: a tap is attached within milliseconds of its
 joining the bridge, while libvirt's events come after the guest's first frames (measured, see
 doc/source/contributor/architecture.rst).
@@ -8,13 +10,14 @@ doc/source/contributor/architecture.rst).
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cloudlb.engines.base import Engine, HostPort, PortKind
 from cloudlb.model.errors import CloudlbError
 from cloudlb.model.host import Role
 from cloudlb.model.network import Address
+from cloudlb.model.snapshot import PoolView
 from cloudlb.net import link as kernel
 from cloudlb.net.link import Link
 
@@ -27,6 +30,13 @@ class Uplinked:
 
     network: str
     link: Link
+
+
+def directed(host: str, views: Iterable[PoolView]) -> frozenset[int]:
+    """The numbers of the networks in which a host directs pools."""
+    return frozenset(
+        view.network.number for view in views if not view.removing and host in view.pool.directors
+    )
 
 
 class Ports:
@@ -52,6 +62,7 @@ class Ports:
         self._refused: frozenset[int] = frozenset()
         self._links: dict[int, Link] = {}
         self._numbers: dict[str, int] | None = None
+        self._directed: frozenset[int] = frozenset()
         self._is_listed = False
         self._attached: dict[int, HostPort] = {}
 
@@ -91,11 +102,16 @@ class Ports:
                 self._attached.pop(index, None)
         self._changed()
 
-    def set_numbers(self, numbers: Mapping[str, int]) -> None:
-        """Take note of the numbers of networks, by name."""
+    def set_numbers(
+        self, numbers: Mapping[str, int], directed: frozenset[int] = frozenset()
+    ) -> None:
+        """Take note of the numbers of networks, by name, and of the ``directed`` ones.
+
+        Of these the host directs pools, whatever its roles are.
+        """
         with self._lock:
-            if numbers != self._numbers:
-                self._numbers = dict(numbers)
+            if (numbers, directed) != (self._numbers, self._directed):
+                self._numbers, self._directed = dict(numbers), directed
                 self.reconcile()
 
     def reconcile(self) -> None:
@@ -183,6 +199,9 @@ class Ports:
         old, self._addresses[index] = self._addresses.get(index), tuple(found)
         return old != tuple(found)
 
+    def _directs(self, number: int) -> bool:
+        return Role.DIRECTOR in self._roles or number in self._directed
+
     def _wanted(self, index: int) -> HostPort | None:
         link = self._links.get(index)
         if link is None:
@@ -191,7 +210,7 @@ class Ports:
             number = (self._numbers or {}).get(network)
             if number is None:
                 continue
-            if link.name == interface and Role.DIRECTOR in self._roles:
+            if link.name == interface and self._directs(number):
                 addresses = self._addresses.get(index, ())
                 return HostPort(index, PortKind.UPLINK, number, link.mac, addresses, link.mtu)
             master = self._links.get(link.master)

@@ -26,6 +26,9 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
         f"the scheduler {pool.scheduler}",
         lambda able: pool.scheduler in able.schedulers,
     )
+    if pool.persistence is not None:
+        able = "persistence of clients"
+        _need(drivers, pool, "pool.persistence", able, lambda able: able.persistence)
     if pool.monitor is not None:
         kind = pool.monitor.type
         _need(

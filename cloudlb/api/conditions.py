@@ -56,7 +56,7 @@ def realized(records: Sequence[RealizationRecord], now: float, host_down_time: f
         if found:
             return {"state": state, "reason": _name_hosts(verb, found)}
     if not parts:
-        return {"state": "pending", "reason": "No host knows the pool yet."}
+        return {"state": "pending", "reason": "No host has a part in it yet."}
     return {"state": "yes", "reason": ""}
 
 

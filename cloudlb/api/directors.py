@@ -2,15 +2,52 @@
 """Which host receives the traffic of a pool's address."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from cloudlb.api.capabilities import Drivers
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.host import Host, Role
 from cloudlb.model.network import Network
+from cloudlb.model.pool import Forwarding, Pool
 
 
 def can_direct(host: Host, network: Network) -> bool:
     """Whether a host has the role and an interface in the network."""
     return Role.DIRECTOR in host.roles and any(u.network == network.name for u in host.uplinks)
+
+
+def resolved(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) -> dict[str, Any]:
+    """The spec with what it leaves open about directors that members' hosts are, or were.
+
+    Of a pool that they direct, its directors and its forwarding may be named again as they are.
+    """
+    given, forwarding = spec.get("directors"), spec["forwarding"]
+    known = old is not None and given == list(old.directors)
+    if drivers[spec["data_plane"]].capabilities().members_direct:
+        if given is not None and not known:
+            raise InvalidRequest(
+                f"With the data plane {spec['data_plane']} the hosts of the members direct the "
+                "pool, so none can be named. Leave them out, or choose another data plane.",
+                field="pool.directors",
+            )
+        rest = {name: value for name, value in spec.items() if name != "directors"}
+        return rest | {"forwarding": forwarding or Forwarding.DR.value}
+    if old is None or not old.members_direct:
+        _check_no_forwarding(drivers, spec)
+        return spec
+    if forwarding != old.forwarding:
+        _check_no_forwarding(drivers, spec)
+    return spec | {"forwarding": None, "directors": None if known else given}
+
+
+def _check_no_forwarding(drivers: Drivers, spec: Mapping[str, Any]) -> None:
+    if spec["forwarding"] is not None:
+        able = sorted(n for n, d in drivers.items() if d.capabilities().members_direct)
+        raise InvalidRequest(
+            f"With the data plane {spec['data_plane']} members' hosts pass nothing on. Leave this "
+            f"out, or choose a data plane with which they do: {', '.join(able)}.",
+            field="pool.forwarding",
+        )
 
 
 def choose(

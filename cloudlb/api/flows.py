@@ -55,7 +55,12 @@ class PoolExplain:
         """By the pool's first director; nothing is changed by asking."""
         record, known, _ = read(call, pool_id)
         args = {"pool_id": str(record.pool.id), **_packet(call)}
-        director = record.pool.directors[0]
+        director = next(iter(record.pool.directors), None)
+        if director is None:
+            raise Unavailable(
+                "No host directs the pool, because none of its members is on a known host. See "
+                "the pool's status."
+            )
         answer = _ask(self.environment, [director], "explain", args)[director]
         if answer is None:
             raise Unavailable(

@@ -12,6 +12,7 @@ from cloudlb.model.network import Address
 from cloudlb.model.pool import (
     ConnectionCount,
     Failover,
+    Forwarding,
     Monitor,
     Persistence,
     Pool,
@@ -28,7 +29,8 @@ WRITABLE = tuple(name for name in schema.SPEC if name != "ip_version")
 
 def spec_of(pool: Pool) -> dict[str, Any]:
     """What its user has written of a pool, and what was chosen in its place."""
-    return {name: plain.encode(getattr(pool, name)) for name in WRITABLE}
+    names = [n for n in WRITABLE if n != "directors" or not pool.members_direct]
+    return {name: plain.encode(getattr(pool, name)) for name in names}
 
 
 def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
@@ -43,6 +45,7 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
         rotation_order=RotationOrder(spec["rotation_order"]),
         connection_count=ConnectionCount(spec["connection_count"]),
         persistence=_persistence(spec["persistence"], address),
+        forwarding=None if spec["forwarding"] is None else Forwarding(spec["forwarding"]),
         failover=Failover(spec["failover"]),
         timeouts=_timeouts(spec["timeouts"]),
         monitor=_monitor(spec["monitor"]),

@@ -13,10 +13,11 @@ from cloudlb.api import addresses, capabilities, directors, pool_spec
 from cloudlb.api.membership import Membership, Outcome
 from cloudlb.api.operation import Call, missing
 from cloudlb.api.references import Caller, Wanted, find_servers
-from cloudlb.db import desired, hosts, members, networks, pools, virtual_routers
+from cloudlb.db import desired, directing, hosts, members, networks, pools, virtual_routers
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
 from cloudlb.db.session import Session
 from cloudlb.model.errors import Conflict, InvalidRequest
+from cloudlb.model.host import Host
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Pool
 
@@ -46,6 +47,7 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
     drivers = call.environment.drivers
     network = _network(session, spec["network_id"])
     capabilities.check_name(drivers, spec["data_plane"])
+    spec = directors.resolved(drivers, spec)
     known = hosts.everything(session, now, call.environment.host_down_time)
     named = wanted(spec.get("members", ()), "pool.members")
     found = find_servers(session, network, caller(call), named)
@@ -61,16 +63,24 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
             spec.get("ip_version"),
             own=[record.server.id for record in found.values()],
         ),
-        directors=directors.choose(known, network, spec.get("directors")),
+        directors=_chosen(known, network, spec),
     )
     capabilities.check_pool(drivers, pool)
-    pool = replace(pool, virtual_router=virtual_routers.number(session, pool))
     membership = Membership(session, drivers, caller(call), pool, network, (), now)
     outcome = membership.add(named, found)
+    pool = directing.settle(session, pool, outcome.everything)
+    pool = replace(pool, virtual_router=virtual_routers.number(session, pool))
     record = pools.add(session, pool, now)
     outcome.store(session)
     told = [h.name for h in known if any(u.network == network.name for u in h.uplinks)]
     return _announced(session, record, outcome, (), now, told)
+
+
+def _chosen(known: Sequence[Host], network: Network, spec: dict[str, Any]) -> tuple[str, ...]:
+    """The directors of a pool that had none, as far as somebody is to choose them."""
+    if spec["forwarding"] is not None:
+        return ()
+    return directors.choose(known, network, spec.get("directors"))
 
 
 def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Written:
@@ -81,7 +91,9 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
     spec = reshape(old)
     pool_spec.check_fixed(old.pool, spec)
     capabilities.check_name(call.environment.drivers, spec["data_plane"])
+    spec = directors.resolved(call.environment.drivers, spec, old.pool)
     pool = _rebuilt(session, call, network, old.pool, spec)
+    pool = directing.settle(session, pool, known)
     realizations = desired.of_pools(session, [pool_id])[pool_id]
     if pool == old.pool:
         return Written(old, tuple(known), tuple(realizations), {})
@@ -103,24 +115,32 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
 def _rebuilt(
     session: Session, call: Call, network: Network, old: Pool, spec: dict[str, Any]
 ) -> Pool:
-    chosen = old.directors
-    if spec.get("directors", ()) != list(old.directors):
-        now, down_time = call.environment.clock(), call.environment.host_down_time
-        known = hosts.everything(session, now, down_time)
-        if "directors" in spec:
-            chosen = directors.choose(known, network, spec["directors"], old.directors)
-        else:
-            chosen = directors.keep(known, network, old.directors)
     return pool_spec.build(
         spec,
         id=old.id,
         project_id=old.project_id,
         network_id=old.network_id,
         address=old.address,
-        directors=chosen,
+        directors=_rechosen(session, call, network, old, spec),
         virtual_router=old.virtual_router,
         generation=old.generation,
     )
+
+
+def _rechosen(
+    session: Session, call: Call, network: Network, old: Pool, spec: dict[str, Any]
+) -> tuple[str, ...]:
+    if spec["forwarding"] is not None and old.members_direct:
+        return old.directors
+    if spec.get("directors", ()) == list(old.directors):
+        return old.directors
+    now, down_time = call.environment.clock(), call.environment.host_down_time
+    known = hosts.everything(session, now, down_time)
+    if spec["forwarding"] is not None or old.members_direct:
+        return _chosen(known, network, spec)
+    if "directors" in spec:
+        return directors.choose(known, network, spec["directors"], old.directors)
+    return directors.keep(known, network, old.directors)
 
 
 def remove(session: Session, call: Call, pool_id: UUID) -> Written:
@@ -161,7 +181,8 @@ def change_members(session: Session, call: Call, pool_id: UUID, change: Change) 
     if not outcome.is_change:
         return Written(record, outcome.everything, tuple(realizations), {}, outcome.named)
     outcome.store(session)
-    pool = replace(record.pool, generation=record.pool.generation + 1)
+    pool = directing.settle(session, record.pool, outcome.everything)
+    pool = replace(pool, generation=pool.generation + 1)
     record = pools.touch(session, replace(record, pool=pool), now)
     return _announced(session, record, outcome, realizations, now)
 

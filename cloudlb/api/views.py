@@ -133,6 +133,8 @@ def driver(name: str, data_plane: DataPlaneDriver) -> Json:
         "schedulers": sorted(s.value for s in able.schedulers),
         "weighted_schedulers": sorted(s.value for s in able.weighted_schedulers),
         "monitors": sorted(m.value for m in able.monitors),
+        "persistence": able.persistence,
+        "members_direct": able.members_direct,
         "port_translation": able.port_translation,
         "remote_members": able.remote_members,
     }

@@ -84,6 +84,8 @@ class Pool(_Spec):
     timeouts: dict[str, int | None] | None = Body("timeouts", type=dict)
     #: Names of the hosts that receive the address's traffic.
     directors: list[str] = Body("directors", type=list)
+    #: How members' hosts pass packets on, where these direct; else None.
+    forwarding: str | None = Body("forwarding")
     #: ``preempt`` or ``stay``, of several directors.
     failover: str = Body("failover")
     #: Number by which several directors elect who announces the address; else 0.
@@ -262,6 +264,10 @@ class Driver(_Noun):
     #: Those that share by weight; with the others a weight is 0 or 1.
     weighted_schedulers: list[str] = Body("weighted_schedulers", type=list)
     monitors: list[str] = Body("monitors", type=list)
+    #: Clients may be bound to members.
+    persistence: bool = Body("persistence", type=bool)
+    #: The hosts of a pool's members are its directors.
+    members_direct: bool = Body("members_direct", type=bool)
     #: A member may have a port of its own.
     port_translation: bool = Body("port_translation", type=bool)
     #: A member may be on a host without an agent.

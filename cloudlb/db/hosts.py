@@ -67,11 +67,12 @@ def page(
 
 
 def pools_directed_by(session: Session, name: str) -> list[str]:
-    """Names of the pools that have this host as director."""
+    """Names of the pools that have this host as a director that somebody has chosen."""
     query = (
         select(PoolRow.name, PoolRow.directors)
         .join(RealizationRow, RealizationRow.pool_id == PoolRow.id)
-        .where(RealizationRow.host == name, PoolRow.deleted_at.is_(None))
+        .where(RealizationRow.host == name)
+        .where(PoolRow.deleted_at.is_(None), PoolRow.forwarding.is_(None))
     )
     return [pool for pool, directors in session.execute(query) if name in directors]
 

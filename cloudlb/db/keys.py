@@ -7,7 +7,6 @@ from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from cloudlb.db.models import HostRow, KeyRow
-from cloudlb.model.host import Role
 from cloudlb.model.snapshot import Key
 
 _KEPT = 2
@@ -36,5 +35,4 @@ def renew(session: Session, now: float) -> list[str]:
     secret = secrets.token_hex(_OCTETS)
     session.execute(insert(KeyRow).values(number=number, secret=secret, since=now))
     session.execute(delete(KeyRow).where(KeyRow.number <= number - _KEPT))
-    rows = session.execute(select(HostRow.name, HostRow.roles).order_by(HostRow.name))
-    return [name for name, roles in rows if Role.DIRECTOR.value in roles]
+    return list(session.scalars(select(HostRow.name).order_by(HostRow.name)))

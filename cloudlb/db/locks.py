@@ -3,9 +3,10 @@
 
 A network's lock covers the network; a pool's the pool and its members; a host's the host with
 all that is kept for it: realizations, servers, sightings, quarantines. Locks are taken in the
-order pools (by id), networks, hosts (by name), so that transactions wait for each other, but
-never in a circle. Who writes one pool or network takes its lock by `pools.get` or `networks.get`
-and those of the hosts by `desired.announce`; who writes several takes them here.
+order pools (by id), networks, the numbers of virtual routers, hosts (by name), so that
+transactions wait for each other, but never in a circle. Who writes one pool or network takes
+its lock by `pools.get` or `networks.get` and those of the hosts by `desired.announce`; who writes
+several takes them here.
 """
 
 from collections.abc import Collection, Iterable
@@ -15,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
-from cloudlb.db import desired, hosts, networks, pools
+from cloudlb.db import desired, hosts, networks, pools, virtual_routers
 from cloudlb.db.models import HostRow, MemberRow, PoolRow, RealizationRow, ServerRow
 from cloudlb.db.records import PoolRecord
 from cloudlb.db.session import Raced
@@ -55,6 +56,8 @@ def take(
     rows = _lock_pools(session, {*changing, *others})
     concerned = [row for row in rows if UUID(row.id) in changing]
     wanted = {*names, *_hosts_around(session, concerned)}
+    if any(row.forwarding for row in concerned):
+        virtual_routers.lock(session)
     held = {UUID(row.id): pools.record(row) for row in rows}
     return Held(held, frozenset(wanted), hosts.lock(session, wanted))
 

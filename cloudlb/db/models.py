@@ -118,6 +118,7 @@ class PoolRow(Base):
     directors: Mapped[list[Any]]
     failover: Mapped[Word] = mapped_column(server_default="preempt")
     virtual_router: Mapped[int] = mapped_column(Integer, server_default="0")
+    forwarding: Mapped[Word | None]
     monitor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     panic_threshold: Mapped[int] = mapped_column(Integer, server_default="0")
     drain_timeout: Mapped[int] = mapped_column(Integer)

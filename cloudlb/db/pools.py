@@ -17,6 +17,7 @@ from cloudlb.model.network import Network
 from cloudlb.model.pool import (
     ConnectionCount,
     Failover,
+    Forwarding,
     Monitor,
     Persistence,
     Pool,
@@ -49,6 +50,7 @@ def load(row: PoolRow) -> Pool:
         directors=tuple(row.directors),
         failover=Failover(row.failover),
         virtual_router=row.virtual_router,
+        forwarding=None if row.forwarding is None else Forwarding(row.forwarding),
         monitor=None if row.monitor is None else plain.decode(Monitor, row.monitor),
         panic_threshold=row.panic_threshold,
         drain_timeout=row.drain_timeout,
@@ -188,6 +190,15 @@ def touch(session: Session, old: PoolRecord, now: float) -> PoolRecord:
     return PoolRecord(old.pool, old.created_at, now, old.deleted_at)
 
 
+def redirect(session: Session, pool: Pool) -> None:
+    """Store the directors of a pool whose members are elsewhere now."""
+    session.execute(
+        update(PoolRow)
+        .where(PoolRow.id == str(pool.id))
+        .values(directors=list(pool.directors), virtual_router=pool.virtual_router)
+    )
+
+
 def remove(session: Session, pool_id: UUID) -> None:
     """Forget a pool with its members and realizations."""
     session.execute(delete(PoolRow).where(PoolRow.id == str(pool_id)))
@@ -212,6 +223,7 @@ def _spec(pool: Pool) -> dict[str, object]:
         "directors": list(pool.directors),
         "failover": pool.failover.value,
         "virtual_router": pool.virtual_router,
+        "forwarding": pool.forwarding,
         "monitor": plain.encode(pool.monitor),
         "panic_threshold": pool.panic_threshold,
         "drain_timeout": pool.drain_timeout,

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from cloudlb.db import desired, facts, members, pools
+from cloudlb.db import desired, directing, facts, members, pools
 from cloudlb.db.locks import Held
 from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
 
@@ -118,7 +118,8 @@ def _renew(
     now: float,
 ) -> set[str]:
     """Want a pool anew of the hosts that know it or must; these."""
-    wanted = set() if record.removing else desired.hosts_of(record.pool, left)
+    pool = record.pool if record.removing else directing.settle(session, record.pool, left)
+    wanted = set() if record.removing else desired.hosts_of(pool, left)
     rows = held.hosts(wanted | {r.host for r in realizations})
     desired.renew(session, record.pool.id, realizations, wanted, rows, now)
     return set(rows)

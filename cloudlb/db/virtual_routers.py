@@ -28,7 +28,7 @@ def number(session: Session, pool: Pool, old: Pool | None = None) -> int:
         return 0
     if old and old.virtual_router and _group(old) == _group(pool):
         return old.virtual_router
-    _lock(session)
+    lock(session)
     used: set[int] = set()
     for other in _others(session, pool):
         group = (other.network_id, tuple(other.directors), other.failover)
@@ -40,7 +40,8 @@ def number(session: Session, pool: Pool, old: Pool | None = None) -> int:
     if free is None:
         raise Conflict(
             "The directors are in 255 different groups with others, and an election can tell no "
-            "more apart. Name them in an order that another pool has.",
+            "more apart. Name them in an order that another pool has, or give members servers on "
+            "the hosts of another pool's.",
             field="pool.directors",
         )
     return free
@@ -55,7 +56,7 @@ def _others(session: Session, pool: Pool) -> Iterator[PoolRow]:
     yield from session.scalars(query.order_by(PoolRow.id))
 
 
-def _lock(session: Session) -> None:
+def lock(session: Session) -> None:
     """Nobody else chooses until the end of the transaction; the first one makes the row."""
     query = select(SequenceRow).where(SequenceRow.name == _LOCK).with_for_update()
     if session.scalar(query) is None:

@@ -21,6 +21,8 @@ class Capabilities:
     """What a driver can do; the API refuses the rest and names the drivers that can.
 
     ``weighted_schedulers`` share by weight; with the others a weight is 0 or 1.
+    ``persistence``: clients may be bound to members. ``members_direct``: the hosts of a pool's
+    members direct it, and its ``forwarding`` says how these pass packets on.
     ``port_translation``: a member's port may differ from the virtual one. ``remote_members``:
     members need not be guests of a host with an agent.
     """
@@ -33,6 +35,8 @@ class Capabilities:
     weighted_schedulers: frozenset[Scheduler] = frozenset(
         scheduler for scheduler in Scheduler if scheduler.shares_by_weight
     )
+    persistence: bool = True
+    members_direct: bool = False
     port_translation: bool = False
     remote_members: bool = False
 

@@ -6,15 +6,13 @@ director. Requirements L1, L15.
 """
 
 from collections.abc import Set
-from dataclasses import replace
 from uuid import UUID
 
 from cloudlb.drivers import placing
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
-from cloudlb.drivers.placing import Way
-from cloudlb.model.dataplane import Mode, Plane
-from cloudlb.model.pool import MonitorType, Placement, Protocol, Scheduler
-from cloudlb.model.snapshot import MemberView, PoolView
+from cloudlb.model.dataplane import Plane
+from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.snapshot import PoolView
 
 
 class EdgeNat(DataPlaneDriver):
@@ -36,14 +34,5 @@ class EdgeNat(DataPlaneDriver):
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
         """A frontend on the pool's directors, guests on their hosts once an address is known."""
-        plane = placing.plane(view, host, down, _way)
-        return plane and replace(plane, guests=tuple(g for g in plane.guests if g.address))
-
-
-def _way(view: PoolView, m: MemberView, placement: Placement) -> Way:
-    """To an own address of the pool's family; the member's port stands for all of the pool's."""
-    version = view.pool.address.version
-    own = view.network.own_address(placement.addresses, version)
-    if own is None or own.version != version:
-        return Way(Mode.EDGE_NAT, port=m.member.port, open=False)
-    return Way(Mode.EDGE_NAT, own, m.member.port)
+        plane = placing.plane(view, host, down, placing.translated)
+        return plane and placing.with_known_guests(plane)

@@ -5,7 +5,7 @@ The drivers differ in the way that packets take to a member, and so in the `Way`
 """
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from cloudlb.drivers.algorithm import algorithm_of
@@ -35,6 +35,21 @@ def direct(view: PoolView, _member: MemberView, placement: Placement) -> Way:
     return Way(Mode.DR, own)
 
 
+def tunnelled(view: PoolView, _member: MemberView, placement: Placement) -> Way:
+    """A member whose own address nobody has seen yet waits for it."""
+    own = view.network.own_address(placement.addresses, view.pool.address.version)
+    return Way(Mode.TUN, own, open=own is not None)
+
+
+def translated(view: PoolView, m: MemberView, placement: Placement) -> Way:
+    """To an own address of the pool's family; the member's port stands for all of the pool's."""
+    version = view.pool.address.version
+    own = view.network.own_address(placement.addresses, version)
+    if own is None or own.version != version:
+        return Way(Mode.EDGE_NAT, port=m.member.port, open=False)
+    return Way(Mode.EDGE_NAT, own, m.member.port)
+
+
 WayTo = Callable[[PoolView, MemberView, Placement], Way]
 
 
@@ -54,6 +69,11 @@ def plane(view: PoolView, host: str, down: Set[UUID], way: WayTo) -> Plane | Non
         guests=guests,
         timeouts=view.pool.timeouts,
     )
+
+
+def with_known_guests(plane: Plane) -> Plane:
+    """The plane with those guests only to whose address a tap can translate."""
+    return replace(plane, guests=tuple(guest for guest in plane.guests if guest.address))
 
 
 def _guests(view: PoolView, host: str, way: WayTo) -> tuple[Guest, ...]:

@@ -11,10 +11,9 @@ from uuid import UUID
 
 from cloudlb.drivers import placing
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
-from cloudlb.drivers.placing import Way
-from cloudlb.model.dataplane import Mode, Plane
-from cloudlb.model.pool import MonitorType, Placement, Protocol, Scheduler
-from cloudlb.model.snapshot import MemberView, PoolView
+from cloudlb.model.dataplane import Plane
+from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.snapshot import PoolView
 
 
 class Tunnel(DataPlaneDriver):
@@ -36,10 +35,4 @@ class Tunnel(DataPlaneDriver):
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
         """A frontend on the pool's directors, tunnels' ends on its members' hosts."""
-        return placing.plane(view, host, down, _way)
-
-
-def _way(view: PoolView, _member: MemberView, placement: Placement) -> Way:
-    """A member whose own address nobody has seen yet waits for it."""
-    own = view.network.own_address(placement.addresses, view.pool.address.version)
-    return Way(Mode.TUN, own, open=own is not None)
+        return placing.plane(view, host, down, placing.tunnelled)

@@ -71,6 +71,14 @@ def stops_directing(old: MemberRecord, new: MemberRecord) -> bool:
     return bool(old.role & MemberRole.BACKEND and not new.role & MemberRole.BACKEND)
 
 
+def mode_elsewhere(record: MemberRecord, mode: int) -> int:
+    """The mode of a connection at other directors: they reach a guest of this host by a tunnel
+    where this one needs none.
+    """
+    by_tunnel = record.role & MemberRole.GUEST and record.former & 1 << ModeNumber.TUN
+    return ModeNumber.TUN if by_tunnel and mode == ModeNumber.DR else mode
+
+
 def backend(record: MemberRecord) -> Backend:
     """The backend that a record says."""
     return Backend(

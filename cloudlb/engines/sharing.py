@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from uuid import UUID
 
+from cloudlb.engines import records
 from cloudlb.engines.base import Sharer, asking_for
 from cloudlb.engines.mirror import PoolState
 from cloudlb.model.eastwest import LONGEST_IDLE, FlowEntry
 from cloudlb.model.ether import Mac
 from cloudlb.net.bpf import layout
-from cloudlb.net.bpf.layout import Count, Flow, FlowKey, Mate, Number, Shared
+from cloudlb.net.bpf.layout import Count, Flow, FlowKey, Mate, MemberRecord, Number, Shared
 from cloudlb.net.bpf.programs import Maps, Programs
 
 _AT_ONCE = 22  # adopt() in cloudlb.bpf.c
@@ -96,11 +97,11 @@ class Sharing(Sharer):
 
 
 class _Ids:
-    """The ids of members' and pools' numbers, looked up once each."""
+    """The pools' ids and records of members' numbers, looked up once each."""
 
     def __init__(self, maps: Maps) -> None:
         self._maps = maps
-        self._known: dict[int, tuple[bytes, bytes] | None] = {}
+        self._known: dict[int, tuple[bytes, MemberRecord] | None] = {}
 
     def entry(self, key: FlowKey, flow: Flow, idle: int) -> FlowEntry | None:
         """A connection by ids; None if its pool has one director, or is going."""
@@ -109,10 +110,12 @@ class _Ids:
         ids = self._known[flow.member]
         if ids is None:
             return None
+        pool, record = ids
         ends = key.client, key.client_port, key.port, key.protocol
-        return FlowEntry(ids[0], *ends, flow.state, flow.mode, idle, ids[1])
+        mode = records.mode_elsewhere(record, flow.mode)
+        return FlowEntry(pool, *ends, flow.state, mode, idle, record.id)
 
-    def _ids(self, member: int) -> tuple[bytes, bytes] | None:
+    def _ids(self, member: int) -> tuple[bytes, MemberRecord] | None:
         record = self._maps.members.get(Number(member))
         pool = self._maps.pools.get(Number(record.pool)) if record else None
-        return (pool.id, record.id) if pool and record and pool.router else None
+        return (pool.id, record) if pool and record and pool.router else None

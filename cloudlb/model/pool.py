@@ -142,6 +142,17 @@ class Persistence:
     prefix: int
 
 
+class Forwarding(StrEnum):
+    """How members' hosts pass packets on to each other, where each of them directs.
+
+    As the data planes of these names bring packets to members.
+    """
+
+    DR = "dr"
+    TUN = "tun"
+    NAT = "nat"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds without a packet until a connection is forgotten, by its state (L11).
@@ -162,7 +173,8 @@ class Pool:
     ``rotation_order`` is of weighted round robin, ``connection_count`` of (weighted) least
     connections. ``directors`` are the hosts that receive the address's traffic, in the order in
     which they are to announce it; where there are several they elect among themselves as the
-    virtual router of number ``virtual_router`` (RFC 9568), else that is 0. A removed member keeps
+    virtual router of number ``virtual_router`` (RFC 9568), else that is 0. Where there is a
+    ``forwarding`` they are the hosts of the members, and nobody names them. A removed member keeps
     its connections for at most ``drain_timeout`` seconds. ``panic_threshold``: see
     `model.fallback`.
     """
@@ -182,12 +194,18 @@ class Pool:
     persistence: Persistence | None = None
     failover: Failover = Failover.PREEMPT
     virtual_router: int = 0
+    forwarding: Forwarding | None = None
     timeouts: Timeouts | None = None
     panic_threshold: int = 0
     drain_timeout: int = 300
     admin_state_up: bool = True
     description: str = ""
     generation: int = 1
+
+    @property
+    def members_direct(self) -> bool:
+        """Whether the hosts of its members are its directors, whichever these are."""
+        return self.forwarding is not None
 
 
 @dataclass(frozen=True, slots=True)

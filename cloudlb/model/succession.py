@@ -22,5 +22,5 @@ def after(plane: Plane, old: Plane | None) -> Plane:
 def _after(guest: Guest, old: Guest | None) -> Guest:
     if old is None or old.mac != guest.mac:
         return guest
-    modes = {old.mode, *old.former} - {guest.mode}
+    modes = {old.mode, *old.former, *guest.former} - {guest.mode}
     return replace(guest, former=tuple(mode for mode in Mode if mode in modes))

@@ -21,6 +21,10 @@ _READ = record(
             "Those that share by weight; with the others a weight is 0 or 1.",
         ),
         "monitors": _some_of([t.value for t in MonitorType], "string"),
+        "persistence": described(SWITCH, "Clients may be bound to members."),
+        "members_direct": described(
+            SWITCH, "The hosts of a pool's members are its directors, and none are named."
+        ),
         "port_translation": described(SWITCH, "A member may have a port of its own."),
         "remote_members": described(SWITCH, "A member may be on a host without an agent."),
     }

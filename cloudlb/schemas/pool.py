@@ -5,6 +5,7 @@ from cloudlb.model.dataplane import Mode
 from cloudlb.model.pool import (
     ConnectionCount,
     Failover,
+    Forwarding,
     Protocol,
     RotationOrder,
     Scheduler,
@@ -149,7 +150,16 @@ SPEC: dict[str, Schema] = {
         "description": "The hosts that receive the address's traffic. All forward what reaches "
         "them; one announces the address: the first of them that lives. Default: one, the first "
         "by name that is able to and alive. A PATCH with null chooses so again; a PUT without it "
-        "keeps the present ones, unless all are silent or unable and another host could.",
+        "keeps the present ones, unless all are silent or unable and another host could. With the "
+        "data plane dpr they are the hosts of the members, and none can be named.",
+    },
+    "forwarding": {
+        "type": ["string", "null"],
+        "enum": [*(way.value for way in Forwarding), None],
+        "default": None,
+        "description": "How the hosts of members pass packets on to each other, where these "
+        "direct (data plane dpr): by Ethernet addresses (dr, the default there), in tunnels "
+        "(tun), or by edge NAT (nat). With other data planes null.",
     },
     "failover": {
         "type": "string",

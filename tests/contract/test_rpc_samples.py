@@ -26,6 +26,7 @@ from cloudlb.model.plain import decode, encode
 from cloudlb.model.pool import (
     ConnectionCount,
     Failover,
+    Forwarding,
     Health,
     Member,
     Monitor,
@@ -127,6 +128,7 @@ OTHERS = tuple(
         connection_count=tuple(ConnectionCount)[number % len(ConnectionCount)],
         persistence=Persistence(600 + number, 64) if number % 2 else None,
         monitor=MONITORS[number % len(MONITORS)],
+        forwarding=(None, *Forwarding)[number % 4],
         timeouts=Timeouts(established=3600 + number) if number % 3 else None,
     )
     for number, scheduler in enumerate(Scheduler)

@@ -144,11 +144,12 @@ def test_a_key_is_exchanged_when_it_is_old_and_the_one_before_stays_good(pairs: 
     assert numbers == [[1], [1, 2], [2, 3], [3, 4]]
 
 
-def test_a_new_key_is_told_to_the_directors_at_once(pairs: Control) -> None:
+def test_a_new_key_is_told_to_every_host_at_once(pairs: Control) -> None:
+    """Hosts with guests may direct pools, too."""
     pairs.pool(directors=PAIR)
     pairs.rung.clear()
     pairs.conductor.renew_keys()
-    assert set(pairs.rung[-1]) == {"d1", "d2", "d3"}
+    assert set(pairs.rung[-1]) == {"c1", "c2", "d1", "d2", "d3"}
 
 
 def test_keys_are_as_old_as_they_are(pairs: Control) -> None:

@@ -83,6 +83,32 @@ def unplugged(lab: Lab, host: str, *bridges: str) -> Iterator[None]:
             switch(lab, "link", "set", f"{bridge}-{host}", "up")
 
 
+def route(lab: Lab, pool: dict[str, Any], *directors: str) -> None:
+    """The client's routing has these next hops for a pool's address."""
+    is_six = ":" in pool["address"]
+    hops = []
+    for name in directors:
+        spec = lab.host(name).spec
+        hops += ["nexthop", "via", str(spec.lan6 if is_six else spec.lan4), "dev", "eth0"]
+    target = f"{pool['address']}/{128 if is_six else 32}"
+    family = "-6" if is_six else "-4"
+    lab.host("client").run(["ip", family, "route", "replace", target, *hops])
+
+
+@contextlib.contextmanager
+def shared(lab: Lab, pool: dict[str, Any], *directors: str) -> Iterator[None]:
+    """The client's connections are shared by addresses and ports over these directors."""
+    client = lab.host("client")
+    for family in ("ipv4", "ipv6"):
+        client.run(["sysctl", "-qw", f"net.{family}.fib_multipath_hash_policy=1"])
+    route(lab, pool, *directors)
+    try:
+        yield
+    finally:
+        family = "-6" if ":" in pool["address"] else "-4"
+        client.run(["ip", family, "route", "del", pool["address"]])
+
+
 @contextlib.contextmanager
 def parted(lab: Lab, bridge: str) -> Iterator[None]:
     """The directors do not hear each other on a network; all others do."""

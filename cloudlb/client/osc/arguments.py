@@ -23,7 +23,7 @@ def add(parser: Any, flag: str, spec: Mapping[str, Schema], field: str = "", **m
     if item is not schema:
         form["action"] = "append"
     if "enum" in item and _kind(item) == "string":
-        form["choices"] = item["enum"]
+        form["choices"] = [each for each in item["enum"] if each is not None]
     else:
         form["metavar"] = f"<{flag.lstrip('-')}>"
     if flag.startswith("-"):

@@ -37,6 +37,7 @@ class _Pools(Noun):
         arguments.add(parser, "--persistence", spec, metavar=_settings(schema.PERSISTENCE))
         arguments.add(parser, "--timeouts", spec, metavar=_settings(schema.TIMEOUTS))
         arguments.add(parser, "--director", spec, "directors", metavar="<host>")
+        arguments.add(parser, "--forwarding", spec)
         arguments.add(parser, "--failover", spec)
         arguments.add(parser, "--monitor", spec, metavar=_settings(MONITOR))
         arguments.add(parser, "--panic-threshold", spec, metavar="<percent>")
@@ -112,6 +113,7 @@ class UnsetPool(_Pools, Unset):
         ("--persistence", "persistence"),
         ("--timeouts", "timeouts"),
         ("--director", "directors"),
+        ("--forwarding", "forwarding"),
         ("--failover", "failover"),
         ("--monitor", "monitor"),
         ("--panic-threshold", "panic_threshold"),

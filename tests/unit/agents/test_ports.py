@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from cloudlb.agents.ports import Ports, Uplinked
+from cloudlb.agents.ports import Ports, Uplinked, directed
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.errors import EngineError
@@ -17,6 +17,7 @@ from cloudlb.model.host import Role
 from cloudlb.model.network import Address
 from cloudlb.net.link import Link
 from tests.planes import NETWORK
+from tests.views import LAN, view
 
 OTHER = 8
 BRIDGE = Link(2, "br0", Mac("02:00:00:00:00:02"), kind="bridge")
@@ -101,6 +102,24 @@ def compute() -> Host:
 )
 def test_a_host_attaches_by_its_roles(roles: tuple[Role, ...], ports: list[HostPort]) -> None:
     assert Host(*roles).knows(BRIDGE, UNMAPPED, TAP).carried == ports
+
+
+@pytest.mark.requirement("D1")
+def test_a_compute_host_that_directs_pools_of_a_network_attaches_its_uplink_there() -> None:
+    host = Host(Role.COMPUTE).knows(BRIDGE, SECOND, TAP)
+    assert host.carried == [TAP_PORT]
+    host.ports.set_numbers({"lan": NETWORK, "lan2": OTHER}, frozenset({NETWORK}))
+    assert host.carried == [UPLINK_PORT, TAP_PORT]
+    host.ports.set_numbers({"lan": NETWORK, "lan2": OTHER})
+    assert host.carried == [TAP_PORT]
+
+
+def test_the_networks_that_a_host_directs_are_those_of_its_pools() -> None:
+    elsewhere = replace(LAN, number=OTHER)
+    views = [view(), replace(view(number=2, directors=("c1", "d1")), network=elsewhere)]
+    assert directed("d1", views) == {NETWORK, OTHER}
+    assert directed("c1", views) == {OTHER}
+    assert directed("c1", [replace(one, removing=True) for one in views]) == set()
 
 
 FIRST, SECOND4, OWN6 = map(ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))

@@ -169,6 +169,7 @@ def pool():
         "persistence": None,
         "timeouts": None,
         "directors": ["h1"],
+        "forwarding": None,
         "failover": "preempt",
         "virtual_router": 0,
         "monitor": None,

@@ -43,3 +43,7 @@ def test_another_member_or_another_nic_has_no_former_modes() -> None:
     there = plane(Mode.DR)
     moved = replace(there, guests=(replace(there.guests[0], mac=mac(9)),))
     assert after(plane(Mode.TUN), moved) == plane(Mode.TUN)
+
+
+def test_ends_of_other_hosts_tunnels_stay_after_another_mode() -> None:
+    assert after(plane(Mode.DR, (Mode.TUN,)), plane(Mode.DR)) == plane(Mode.DR, (Mode.TUN,))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distributed packet rewriting: the host of every member directs, and no other host does.
+
+A hash of a connection's addresses and ports names its member, the same one on every host (D2). A
+packet that comes to another host than its member's goes on by the pool's ``forwarding`` to the
+member itself and not to its host's director: so it is passed on once at most, whatever hosts know
+of each other (D7), and the member answers the client past the host by which it came (D1).
+Source: master's thesis, ch. 4 (DPR); requirements D1, D2, D4, D7, D9.
+"""
+
+from collections.abc import Set
+from dataclasses import replace
+from uuid import UUID
+
+from cloudlb.drivers import placing
+from cloudlb.drivers.base import Capabilities, DataPlaneDriver
+from cloudlb.drivers.placing import Way, WayTo
+from cloudlb.model.dataplane import Mode, Plane
+from cloudlb.model.pool import Forwarding, MonitorType, Placement, Protocol, Scheduler
+from cloudlb.model.snapshot import MemberView, PoolView
+
+_HASHES = frozenset({Scheduler.SOURCE_HASH, Scheduler.FLOW_HASH, Scheduler.MAGLEV})
+
+
+class DistributedRewriting(DataPlaneDriver):
+    """Data plane ``dpr``."""
+
+    name = "dpr"
+
+    def capabilities(self) -> Capabilities:
+        """TCP and UDP of both families; what every host must decide alike is left to hashes."""
+        return Capabilities(
+            description="Distributed packet rewriting: there is no director, each member's host "
+            "takes packets to the pool's address and passes them on to the member that a hash "
+            "names.",
+            protocols=frozenset(Protocol),
+            address_families=frozenset({4, 6}),
+            schedulers=_HASHES,
+            monitors=frozenset(MonitorType),
+            persistence=False,
+            members_direct=True,
+        )
+
+    def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
+        """A frontend and guests on every host that has a member."""
+        forwarding = view.pool.forwarding
+        if forwarding is Forwarding.NAT:
+            plane = placing.plane(view, host, down, placing.translated)
+            return plane and placing.with_known_guests(plane)
+        if forwarding is Forwarding.TUN:
+            plane = placing.plane(view, host, down, _tunnelled_from(host))
+            return plane and _with_ends_of_tunnels(plane)
+        return placing.plane(view, host, down, placing.direct)
+
+
+def _tunnelled_from(host: str) -> WayTo:
+    """Through tunnels to members elsewhere, by Ethernet addresses to those of the host itself."""
+
+    def way(view: PoolView, m: MemberView, placement: Placement) -> Way:
+        found = placing.tunnelled(view, m, placement)
+        return replace(found, mode=Mode.DR) if placement.host == host else found
+
+    return way
+
+
+def _with_ends_of_tunnels(plane: Plane) -> Plane:
+    """Other hosts' tunnels end at the taps of this one."""
+    guests = tuple(replace(guest, former=(Mode.TUN,)) for guest in plane.guests)
+    return replace(plane, guests=guests)

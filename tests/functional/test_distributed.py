@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pools that their members' hosts direct: who these are, whatever happens to members."""
+
+from typing import Any
+
+import pytest
+
+from tests.functional.control import Control, nic, server
+
+SPEC = {"data_plane": "dpr", "scheduler": "flow_hash"}
+
+
+@pytest.fixture
+def spread(cloud: Control) -> Control:
+    """Servers a1 on host c1, b1 and b2 on c2, and no host with the role director but d1."""
+    cloud.agent("c2", "compute", address="192.0.2.8")
+    for number, (host, name) in enumerate((("c1", "a1"), ("c2", "b1"), ("c2", "b2")), 100):
+        cloud.agents[host].found(server(name, nic(number)))
+    for number, name in enumerate(("c1", "c2")):
+        cloud.agents[name].management = f"198.51.100.{number + 1}"
+        cloud.agents[name].tell_inventory()
+    cloud.all_work()
+    return cloud
+
+
+def distributed(cloud: Control, *names: str, **spec: Any) -> dict[str, Any]:
+    """A pool of these servers."""
+    members = [{"server": name} for name in names]
+    return cloud.pool(**SPEC | spec, members=members)
+
+
+def show(cloud: Control, pool: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = cloud.get(f"/v1/pools/{pool['id']}").json["pool"]
+    return found
+
+
+@pytest.mark.requirement("D1")
+def test_the_directors_are_the_hosts_of_the_members(spread: Control) -> None:
+    pool = distributed(spread, "b1", "a1", "b2")
+    assert (pool["directors"], pool["forwarding"]) == (["c1", "c2"], "dr")
+    assert pool["virtual_router"] > 0
+    for name in ("c1", "c2"):
+        snapshot = spread.agents[name].pull()
+        (view,) = snapshot.pools
+        assert view.pool.directors == ("c1", "c2")
+        assert [peer.host for peer in snapshot.peers] == ["c1", "c2"]
+    assert spread.agents["d1"].pull().pools == ()
+
+
+@pytest.mark.requirement("D8")
+def test_directors_come_and_go_with_members(spread: Control) -> None:
+    pool = distributed(spread, "b1")
+    path = f"/v1/pools/{pool['id']}/members"
+    assert (pool["directors"], pool["virtual_router"]) == (["c2"], 0)
+    member = spread.post(path, {"member": {"server": "a1"}}).json["member"]
+    more = show(spread, pool)
+    assert more["directors"] == ["c2", "c1"], "who directs already stands first"
+    assert more["virtual_router"] > 0
+    spread.all_work()
+    spread.delete(f"{path}/{member['id']}")
+    assert show(spread, pool)["directors"] == ["c2", "c1"], "its connections still come there"
+    spread.all_work()
+    less = show(spread, pool)
+    assert (less["directors"], less["virtual_router"]) == (["c2"], 0)
+    spread.all_work()
+    status = spread.get(f"/v1/pools/{pool['id']}/status").json["status"]
+    assert [host["host"] for host in status["hosts"]] == ["c2"]
+
+
+@pytest.mark.requirement("D8")
+def test_directors_follow_a_server_to_another_host(spread: Control) -> None:
+    pool = distributed(spread, "a1", "b1")
+    spread.agents["c1"].lost("a1")
+    spread.agents["c2"].found(server("a1", nic(100)))
+    assert show(spread, pool)["directors"] == ["c2"]
+    (view,) = spread.agents["c2"].pull().pools
+    assert view.pool.directors == ("c2",)
+
+
+def test_a_pool_without_members_waits_for_them(spread: Control) -> None:
+    pool = distributed(spread)
+    assert pool["directors"] == []
+    path = f"/v1/pools/{pool['id']}"
+    query = "client=192.0.2.9&client_port=1&port=80"
+    assert spread.get(f"{path}/explain?{query}").status_code == 503
+    assert spread.patch(path, {"pool": {"description": "x"}}).status_code == 200
+    spread.post(f"{path}/members", {"member": {"server": "a1"}})
+    assert show(spread, pool)["directors"] == ["c1"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+def test_naming_directors_is_refused_with_the_reason(spread: Control, method: str) -> None:
+    pool = distributed(spread, "a1")
+    path, spec = f"/v1/pools/{pool['id']}", {"directors": ["d1"]}
+    if method == "POST":
+        rest = {name: pool[name] for name in ("network_id", "ports")}
+        path, spec = "/v1/pools", rest | SPEC | {"name": "x", "directors": ["d1"]}
+    answer = spread.call(method, path, {"pool": spec})
+    assert answer.status_code == 400
+    (problem,) = answer.json["errors"]
+    assert problem["field"] == "pool.directors"
+    assert "hosts of the members direct" in problem["message"]
+
+
+def test_what_is_there_may_be_written_again(spread: Control) -> None:
+    pool = distributed(spread, "a1", "b1", forwarding="tun")
+    names = ("name", "ports", "data_plane", "scheduler", "directors", "forwarding")
+    same = {name: pool[name] for name in names}
+    answer = spread.put(f"/v1/pools/{pool['id']}", {"pool": same})
+    assert answer.json["pool"]["generation"] == pool["generation"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"scheduler": "round_robin"}, "pool.scheduler"),
+        ({"persistence": {"timeout": 60}}, "pool.persistence"),
+        ({"data_plane": "dr", "forwarding": "tun"}, "pool.forwarding"),
+        ({"forwarding": "udp"}, "pool.forwarding"),
+    ],
+)
+def test_what_hosts_could_not_decide_alike_is_refused(
+    spread: Control, spec: dict[str, Any], field: str
+) -> None:
+    network = spread.get("/v1/networks").json["networks"][0]["id"]
+    base = {"network_id": network, "name": "x", "ports": [{"protocol": "tcp", "port": 80}]}
+    answer = spread.post("/v1/pools", {"pool": base | SPEC | spec})
+    assert answer.status_code == 400
+    assert [problem["field"] for problem in answer.json["errors"]] == [field]
+
+
+def test_a_pool_changes_from_and_to_a_director_of_its_own(spread: Control) -> None:
+    pool = spread.pool(scheduler="maglev", members=[{"server": "a1"}, {"server": "b1"}])
+    path = f"/v1/pools/{pool['id']}"
+    there = spread.patch(path, {"pool": {"data_plane": "dpr"}}).json["pool"]
+    assert (there["directors"], there["forwarding"]) == (["c1", "c2"], "dr")
+    back = spread.patch(path, {"pool": {"data_plane": "dr"}}).json["pool"]
+    assert (back["directors"], back["forwarding"]) == (["d1"], None)
+    assert back["virtual_router"] == 0
+
+
+def test_a_dead_host_can_be_declared_gone_though_it_directed(spread: Control) -> None:
+    pool = distributed(spread, "a1", "b1")
+    spread.all_work()
+    spread.clock.pass_seconds(40)
+    for name in ("c2", "d1"):
+        spread.agents[name].tell_inventory()
+    assert spread.delete("/v1/hosts/c1").status_code == 204
+    assert show(spread, pool)["directors"] == ["c2"]
+
+
+@pytest.mark.requirement("D6")
+def test_members_hosts_get_the_keys_of_their_messages(spread: Control) -> None:
+    distributed(spread, "a1", "b1")
+    spread.rung.clear()
+    spread.conductor.renew_keys()
+    assert {"c1", "c2"} <= set(spread.rung[-1])
+    assert spread.agents["c1"].pull().keys == spread.agents["c2"].pull().keys != ()

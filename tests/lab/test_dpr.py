@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Distributed packet rewriting: the hosts of the members direct, and no other host does."""
+
+import json
+import sys
+import time
+import zlib
+from typing import Any
+
+import pytest
+
+from cloudlb.lab.lab import Lab
+from cloudlb.lab.traffic import Load
+from cloudlb.model.pool import Forwarding
+from tests.lab.control import TCP_MONITOR, Cloud, Sniffer, ask_udp, url, wait_until
+from tests.lab.pairs import ALL, announcers, elects, route, shared, unplugged
+from tests.lab.wire import Capture, make_known, without_offloads
+
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
+WAYS = pytest.mark.parametrize("forwarding", [way.value for way in Forwarding])
+HOSTS = ("compute1", "compute2")
+BODY = bytes(i % 251 for i in range(251)) * 12000
+
+
+def distributed(
+    cloud: Cloud, names: list[str], version: int = 4, forwarding: str = "dr", **fields: Any
+) -> dict[str, Any]:
+    """A pool that its members' hosts direct; guests hold its address unless it is translated."""
+    if forwarding != "dr":
+        make_known(cloud.lab, cloud)
+    holders = [] if forwarding == "nat" else names
+    spec = {"data_plane": "dpr", "scheduler": "flow_hash", "forwarding": forwarding} | fields
+    members = [{"server": name} for name in names]
+    wait_until("elections for other pools have ended", lambda: not any(map(elects, _hosts(cloud))))
+    pool = cloud.pool(holders, version, members=members, **spec)
+    if len(pool["directors"]) > 1:
+        wait_until("one host announces", lambda: len(announcers(cloud, pool)) == 1)
+    return pool
+
+
+def _hosts(cloud: Cloud) -> list[Any]:
+    return [cloud.lab.host(name) for name in HOSTS]
+
+
+@WAYS
+@FAMILIES
+@pytest.mark.requirement("D1")
+@pytest.mark.requirement("D9")
+def test_a_client_is_served_by_all_members_whichever_host_it_comes_by(
+    lab: Lab, cloud: Cloud, forwarding: str, version: int
+) -> None:
+    pool = distributed(cloud, ALL, version, forwarding)
+    assert pool["directors"] == list(HOSTS)
+    for ways in ([HOSTS[0]], [HOSTS[1]], HOSTS):
+        with shared(lab, pool, *ways):
+            result = Load.count(lab, url(pool), 60)
+            assert (result["failed"], set(result["servers"])) == (0, set(ALL)), ways
+            assert set(ask_udp(lab, pool, 30)) == set(ALL), ways
+
+
+@FAMILIES
+@pytest.mark.requirement("D1")
+def test_one_host_answers_for_the_address_on_the_link(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    """A client without a route finds the one that the hosts have elected."""
+    pool = distributed(cloud, ALL, version)
+    with Sniffer(lab, pool["address"]) as sniffer:
+        lab.host("client").run(["ip", "neigh", "flush", "all"])
+        result = Load.count(lab, url(pool), 40)
+    assert (result["failed"], set(result["servers"])) == (0, set(ALL))
+    (elected,) = announcers(cloud, pool)
+    macs = {source for source, _ in sniffer.claims}
+    assert macs <= {_bridge_mac(lab, elected)}, sniffer.claims
+
+
+def _bridge_mac(lab: Lab, name: str) -> str:
+    shown = lab.host(name).run(["cat", "/sys/class/net/br0/address"])
+    return shown.stdout.strip()
+
+
+@pytest.mark.requirement("D2")
+def test_a_connection_has_the_same_member_by_every_host(lab: Lab, cloud: Cloud) -> None:
+    pool = distributed(cloud, ALL)
+    chosen = []
+    for name in HOSTS:
+        with shared(lab, pool, name):
+            chosen.append(_servers_of_ports(lab, pool))
+    assert chosen[0] == chosen[1]
+    assert set(chosen[0]) == set(ALL)
+
+
+def _servers_of_ports(lab: Lab, pool: dict[str, Any]) -> list[str]:
+    """The servers that answer datagrams from forty fixed ports."""
+    program = (
+        "import socket,sys\n"
+        "for port in range(42000,42040):\n"
+        "    s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(5)\n"
+        "    s.bind(('',port)); s.connect((sys.argv[1],7)); s.send(b'x')\n"
+        "    print(s.recv(99).decode().split()[0])\n"
+    )
+    done = lab.host("client").run([sys.executable, "-c", program, pool["address"]])
+    return done.stdout.split()
+
+
+@WAYS
+@pytest.mark.requirement("D7")
+def test_no_packet_passes_a_host_twice_even_if_hosts_disagree(
+    lab: Lab, cloud: Cloud, forwarding: str
+) -> None:
+    """Either host believes that only the other one's members serve."""
+    pool = distributed(cloud, ALL, 4, forwarding)
+    ids = {name: member["id"] for name, member in cloud.members(pool).items()}
+    path = f"/pools/{pool['id']}/members"
+    theirs = {HOSTS[0]: ["vm3", "vm4"], HOSTS[1]: ["vm1", "vm2"]}
+    agent = lab.host(HOSTS[1]).service("agent")
+    try:
+        for host in reversed(HOSTS):  # the second one stays with what it has heard
+            members = [{"server": name, "weight": int(name in theirs[host])} for name in ids]
+            cloud.ok("PATCH", path, {"members": members})
+            wait_until(f"{host} has heard", lambda host=host: _has_realized(cloud, pool, host))
+            if host == HOSTS[1]:
+                agent.kill()
+        for host in HOSTS:
+            captures = {name: Capture(lab.host(name), pool["address"], "eth0") for name in HOSTS}
+            with shared(lab, pool, host), captures[HOSTS[0]], captures[HOSTS[1]]:
+                result = Load.count(lab, url(pool), 20)
+            assert result["failed"] == 0
+            assert set(result["servers"]) == set(theirs[host])
+            _check_hops(lab, host, {name: one.frames for name, one in captures.items()})
+    finally:
+        agent.start()
+    wait_until("both agree", lambda: cloud.realized(pool), seconds=30)
+
+
+def _has_realized(cloud: Cloud, pool: dict[str, Any], host: str) -> bool:
+    hosts = cloud.ok("GET", f"/pools/{pool['id']}/status")["status"]["hosts"]
+    return any(one["host"] == host and one["state"] == "realized" for one in hosts)
+
+
+def _check_hops(lab: Lab, entry: str, frames: dict[str, list[bytes]]) -> None:
+    """What the entry host sent on reached the other one's guests, which sent none of it on."""
+    (other,) = set(HOSTS) - {entry}
+    sent = {name: _bridge_mac(lab, name) for name in HOSTS}
+    guests = {g.spec.mac for g in lab.guests if g.spec.home == other}
+    forwarded = [f for f in frames[other] if f[6:12].hex(":") == sent[entry] and _is_ip(f)]
+    assert len(forwarded) >= 20 * 4
+    assert {f[:6].hex(":") for f in forwarded} <= guests
+    assert not [f for f in frames[other] if f[6:12].hex(":") == sent[other] and _is_ip(f)]
+
+
+def _is_ip(frame: bytes) -> bool:
+    return frame[12:14] == b"\x08\x00"
+
+
+@FAMILIES
+@pytest.mark.requirement("D4")
+def test_large_uploads_survive_the_tunnel(lab: Lab, cloud: Cloud, version: int) -> None:
+    pool = distributed(cloud, ["vm1", "vm3"], version, "tun")
+    client = lab.host("client")
+    (client.root / "run/body").write_bytes(BODY)
+    with without_offloads(lab), shared(lab, pool, HOSTS[0]):
+        told = [_post(lab, pool) for _ in range(8)]
+    assert {one["server"] for one in told} == {"vm1", "vm3"}, (
+        "one elsewhere, one of the host's own"
+    )
+    assert {(one["length"], one["crc32"]) for one in told} == {(len(BODY), zlib.crc32(BODY))}
+
+
+def _post(lab: Lab, pool: dict[str, Any]) -> dict[str, Any]:
+    command = ["curl", "-s", "-S", "-m", "50", "--data-binary", "@/run/body", url(pool)]
+    told: dict[str, Any] = json.loads(lab.host("client").run(command).stdout)
+    return told
+
+
+@WAYS
+@pytest.mark.requirement("D8")
+def test_changes_of_members_break_no_connection(lab: Lab, cloud: Cloud, forwarding: str) -> None:
+    """A host that gets its first member starts to direct, and ends when the last one has left."""
+    pool = distributed(cloud, ["vm1", "vm2"], 4, forwarding, drain_timeout=2)
+    assert pool["directors"] == [HOSTS[0]]
+    if forwarding != "nat":
+        cloud.hold("vm3", pool["address"])
+    path = f"/pools/{pool['id']}/members"
+    with Load.flows(lab, pool["address"], 20, interval=0.2) as load:
+        member = cloud.ok("POST", path, {"member": {"server": "vm3"}})["member"]
+        wait_until("it is realized", lambda: cloud.realized(pool))
+        assert cloud.show(pool)["directors"] == list(HOSTS)
+        with shared(lab, pool, *HOSTS):
+            assert set(Load.count(lab, url(pool), 40)["servers"]) == {"vm1", "vm2", "vm3"}
+        cloud.ok("DELETE", f"{path}/{member['id']}")
+        wait_until("it has left", lambda: cloud.show(pool)["directors"] == [HOSTS[0]], seconds=30)
+        assert set(Load.count(lab, url(pool), 20)["servers"]) == {"vm1", "vm2"}
+    assert load.result["broken"] == 0, load.result
+    assert load.result["exchanges"] > 20
+
+
+@pytest.mark.requirement("D10")
+@pytest.mark.parametrize(("version", "dead"), [(4, HOSTS[0]), (6, HOSTS[1])])
+def test_the_death_of_a_host_breaks_no_connection_that_another_one_serves(
+    lab: Lab, cloud: Cloud, version: int, dead: str
+) -> None:
+    """Whether they came by it or not; and the address has another host within three periods."""
+    pool = distributed(cloud, ALL, version, monitor=TCP_MONITOR)
+    wait_until("all are online", lambda: _healths(cloud, pool) == {"online"})
+    (left,) = set(HOSTS) - {dead}
+    served = {g.name for g in lab.guests if g.spec.home == left}
+    with shared(lab, pool, dead), Load.flows(lab, pool["address"], 40, interval=0.3) as load:
+        with unplugged(lab, dead, "lan", "mgmt"):
+            route(lab, pool, left)
+            time.sleep(5)
+            result = Load.count(lab, url(pool), 20)
+            assert (result["failed"], set(result["servers"])) == (0, served)
+            wait_until("the other one announces", lambda: announcers(cloud, pool) == {left})
+        wait_until("all are back", lambda: _healths(cloud, pool) == {"online"}, seconds=30)
+    assert not served & load.result["broken_on"].keys(), load.result
+
+
+def _healths(cloud: Cloud, pool: dict[str, Any]) -> set[str]:
+    return {member["health"] for member in cloud.members(pool).values()}
