@@ -17,6 +17,7 @@ from cloudlb.model.pool import Persistence, Port, Protocol, Timeouts
 NETWORK = 7
 VIP4 = IPv4Address("192.0.2.100")
 VIP6 = IPv6Address("2001:db8::100")
+TABLES = (Algorithm.SOURCE_HASH, Algorithm.FLOW_HASH, Algorithm.MAGLEV)
 PORTS = (Port(Protocol.TCP, 80), Port(Protocol.UDP, 53))
 
 
@@ -124,6 +125,10 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
         )
         for g in sorted(map(guest, numbers), key=lambda g: g.member_id.bytes)
     )
+    here = {g.member_id for g in guests}
+    if frontend and any(b.member_id in here for b in frontend.backends):
+        is_table = frontend.algorithm in TABLES
+        frontend = replace(frontend, keeps_unknown=not is_table and draw(st.booleans()))
     address: Address = VIP6 + pool if pool % 2 else VIP4 + pool
     seconds = st.none() | st.integers(1, 604800)
     given = draw(st.none() | st.builds(Timeouts, seconds, seconds, seconds, seconds))

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
@@ -26,6 +26,7 @@ from cloudlb.agents.eastwest import EastWest
 from cloudlb.agents.elections import Elections
 from cloudlb.agents.guards import Guards
 from cloudlb.agents.inventory import HostInventory
+from cloudlb.agents.loads import Scales
 from cloudlb.agents.metrics import HostMetrics, MetricsServer, Standing
 from cloudlb.agents.pools import Pools, Source
 from cloudlb.agents.ports import Ports, directed
@@ -41,6 +42,7 @@ from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
 from cloudlb.model.errors import EngineError, Unavailable
 from cloudlb.model.host import Role
+from cloudlb.model.load import Load, Measures
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import Peer, Report, Snapshot
@@ -83,6 +85,8 @@ class Settings:
     management: Address | None = None
     east_west_port: int = 9893
     election_interval: float = 1.0
+    max_load: float = 1000.0
+    load_weights: Measures = field(default=Measures(connections=1.0))
 
 
 class Agent:
@@ -116,6 +120,7 @@ class Agent:
         self._libvirt = _libvirt(settings, self._stirred.set)
         self._inventory = self._make_inventory()
         self._east_west = self._make_east_west()
+        self._scales = self._make_scales()
         self._elections = self._make_elections()
         self._prober = Prober(self._judged, suspects=self._pools.idle_backends())
 
@@ -144,6 +149,8 @@ class Agent:
             realized=self._reporter.realized,
             announce=self._announcer.announce,
             later=self._queue.add,
+            loads=self._loads,
+            shared=self._begin_to_share,
         )
 
     def _make_inventory(self) -> HostInventory:
@@ -165,6 +172,24 @@ class Agent:
             self._engine.sharing,
             self._lock,
         )
+
+    def _make_scales(self) -> Scales:
+        return Scales(
+            self._settings.host,
+            self._settings.load_weights,
+            self._settings.max_load,
+            self._engine,
+            self._lock,
+            views=self._pools.views,
+            exchange=self._east_west.exchange_loads,
+            changed=self._queue.add,
+        )
+
+    def _begin_to_share(self) -> None:
+        self._east_west.begin_anew()
+
+    def _loads(self) -> Mapping[str, Load]:
+        return self._scales.loads()
 
     def _make_elections(self) -> Elections:
         return Elections(
@@ -191,6 +216,7 @@ class Agent:
             "upkeep": Upkeep(self._chores()).run,
             "probe": self._prober.run,
             "elections": self._elections.run,
+            "loads": self._scales.run,
             "east-west": self._east_west.run,
         }
         if self._libvirt:
@@ -201,7 +227,12 @@ class Agent:
 
     def _make_metrics(self) -> MetricsServer:
         metrics = HostMetrics(
-            self._engine, self._lock, self._pools.views, self._prober.health, self._standing
+            self._engine,
+            self._lock,
+            self._pools.views,
+            self._prober.health,
+            self._standing,
+            self._loads,
         )
         return MetricsServer(self._settings.metrics_host, self._settings.metrics_port, metrics)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents tell each other past the control plane: the connections of directors in groups.
+"""What agents tell each other past the control plane: connections of directors in groups, loads.
 
 A director tells the others of its pools every connection that begins, is acknowledged or closes,
 within milliseconds, and all that are in use once a minute. Datagrams may be lost: each receiver
@@ -25,14 +25,17 @@ from cloudlb.model.eastwest import (
     Window,
     bodies,
     entries,
+    load_body,
+    load_of,
     seal,
     unseal,
 )
 from cloudlb.model.errors import EngineError
+from cloudlb.model.load import PERIOD, SILENCE, Load
 from cloudlb.model.network import Address
 
 LOG = logging.getLogger(__name__)
-_GREETING = 1.0
+_GREETING = PERIOD
 _ASKING = 2.0
 _REFRESH = 60.0
 _GATHER = 0.005
@@ -59,6 +62,8 @@ class _Peer:
     is_told: bool = False
     asked_at: float = float("-inf")
     heard_at: float = float("-inf")
+    load: Load | None = None
+    load_at: float = float("-inf")
     outgoing: Iterator[tuple[Kind, bytes]] = field(default_factory=lambda: iter(()))
 
 
@@ -85,6 +90,8 @@ class EastWest:
         self._secrets: dict[int, bytes] = {}
         self._peers: dict[str, _Peer] = {}
         self._began: float | None = None
+        self._load: Load | None = None
+        self._is_anew = False
         self._greeted_at = self._refreshed_at = float("-inf")
 
     def want(self, circle: Circle) -> None:
@@ -100,6 +107,25 @@ class EastWest:
             }
             if self._began is None:
                 self._began = self._clock()
+
+    def exchange_loads(self, load: Load) -> dict[str, Load]:
+        """Tell the others of this host's load, each second from now on; theirs.
+
+        Who was not heard in the last three periods is dead and has none (D6).
+        """
+        self._load = load
+        since = self._clock() - SILENCE
+        peers = list(self._peers.items())
+        return {host: p.load for host, p in peers if p.load and p.load_at >= since}
+
+    def begin_anew(self) -> None:
+        """A pool is shared from now on: what was said of it before has found no place here, and
+        what was asked no answer.
+        """
+        with self._lock:
+            self._is_anew = True
+            for peer in self._peers.values():
+                peer.is_known, peer.asked_at = False, float("-inf")
 
     def is_ready(self) -> bool:
         """Whether this host knows the connections of those that have answered since its start.
@@ -175,6 +201,8 @@ class EastWest:
             peer.is_told = True
             everything = self._of(message.sender, sharer.all(float("inf")))
             peer.outgoing = _in_bodies(everything, Kind.DONE)
+        elif message.kind is Kind.LOAD:
+            peer.load, peer.load_at = load_of(message.body), self._clock()
         elif message.kind is Kind.DONE:
             peer.is_known = True
 
@@ -214,15 +242,19 @@ class EastWest:
         """Greet, ask for what is missing, and tell what is in use, each in its time."""
         now = self._clock()
         greets = now - self._greeted_at >= _GREETING
-        refreshes = now - self._refreshed_at >= _REFRESH
+        is_anew, self._is_anew = self._is_anew, False
+        refreshes = is_anew or now - self._refreshed_at >= _REFRESH
+        newer_than = float("inf") if is_anew else 1.5 * _REFRESH
         for host, peer in peers.items():
             if (peer.misses or not peer.is_known) and now - peer.asked_at >= _ASKING:
                 peer.misses, peer.asked_at = False, now
                 self._send(channel, peer, Kind.WANT)
             elif greets:
                 self._send(channel, peer, Kind.HELLO)
+            if greets and self._load:
+                self._send(channel, peer, Kind.LOAD, load_body(self._load))
             if refreshes:
-                used = self._of(host, sharer.all(1.5 * _REFRESH))
+                used = self._of(host, sharer.all(newer_than))
                 peer.outgoing = _one_after_the_other(peer.outgoing, _in_bodies(used))
         if greets:
             self._befriend(sharer, peers, now)

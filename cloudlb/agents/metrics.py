@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from cloudlb.engines.base import Engine
 from cloudlb.model.dataplane import MemberCounters
 from cloudlb.model.errors import EngineError
+from cloudlb.model.load import Load
 from cloudlb.model.pool import Health
 from cloudlb.model.snapshot import PoolView
 
@@ -46,7 +47,9 @@ class HostMetrics(Collector):
         views: Callable[[], Mapping[UUID, PoolView]],
         health: Callable[[], Mapping[UUID, Health]],
         standing: Callable[[], Standing],
+        loads: Callable[[], Mapping[str, Load]],
     ) -> None:
+        self._loads = loads
         self._engine, self._lock = engine, lock
         self._views, self._health, self._standing = views, health, standing
 
@@ -60,6 +63,7 @@ class HostMetrics(Collector):
         yield _pool_info(views)
         yield _members_up(views, self._health())
         yield from _standing(self._standing())
+        yield from _weighed(self._loads())
         try:
             yield from _counters({pool_id: self._counters(pool_id) for pool_id in views})
             yield self._events()
@@ -121,6 +125,18 @@ def _standing(standing: Standing) -> Iterator[Metric]:
         ),
     ):
         yield GaugeMetricFamily(name, text, value=value)
+
+
+def _weighed(loads: Mapping[str, Load]) -> Iterator[Metric]:
+    """What this host goes by: its own load, and what it has heard of others."""
+    values = GaugeMetricFamily("cloudlb_load", "What a host has to do.", labels=("host",))
+    limits = GaugeMetricFamily(
+        "cloudlb_load_limit", "Load from which on a host takes nothing new.", labels=("host",)
+    )
+    for host, load in loads.items():
+        values.add_metric((host,), load.value)
+        limits.add_metric((host,), load.limit)
+    yield from (values, limits)
 
 
 def _counters(pools: Mapping[UUID, tuple[MemberCounters, ...]]) -> Iterator[Metric]:

@@ -11,9 +11,10 @@ from uuid import UUID
 
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
-from cloudlb.model import succession
+from cloudlb.model import load, succession
 from cloudlb.model.dataplane import BackendState, Plane
 from cloudlb.model.errors import CloudlbError
+from cloudlb.model.load import Load
 from cloudlb.model.snapshot import (
     MemberView,
     PoolView,
@@ -45,7 +46,8 @@ class Pools:
     ``reconcile`` looks at what is wanted, what probes say and what the kernel has, whatever the
     reason for calling it was. ``engine`` is used under ``lock``. ``later(pool_id, seconds)`` asks
     for another call, ``realized`` hears the result, ``announce`` that this host has become the
-    director of a plane's address.
+    director of a plane's address. ``loads`` are those of the hosts that direct for each other, and
+    ``shared`` hears that the kernel has begun to share a pool's connections.
     """
 
     def __init__(
@@ -58,7 +60,10 @@ class Pools:
         announce: Callable[[Plane], None],
         later: Callable[[UUID, float], None],
         clock: Callable[[], float] = time.monotonic,
+        loads: Callable[[], Mapping[str, Load]] = dict,
+        shared: Callable[[], None] = lambda: None,
     ) -> None:
+        self._loads, self._shared = loads, shared
         self._host, self._drivers, self._engine, self._lock = host, drivers, engine, lock
         self._realized, self._announce, self._later = realized, announce, later
         self._clock = clock
@@ -178,6 +183,8 @@ class Pools:
         plane = self._driver(view.pool.data_plane).compile(kept, self._host, down)
         if plane is None:
             return None, ()
+        homes = {m.member.id: m.placement.host for m in kept.members if m.placement}
+        plane = load.borne(plane, homes, self._host, self._loads())
         plane = succession.after(plane, self._kernel.get(view.pool.id))
         if plane.frontend is None:
             return plane, ()
@@ -193,6 +200,8 @@ class Pools:
             LOG.info("pool=%s state=%s", pool_id, "applied" if plane else "removed")
             if plane and self._is_announced(plane) and not (old and old.frontend):
                 self._announce(plane)
+            if _router(plane) not in (0, _router(old)):
+                self._shared()
         if plane is None:
             self._kernel.pop(pool_id, None)
         else:
@@ -257,6 +266,10 @@ class Pools:
     ) -> None:
         word = Realization(pool_id, generation, state, reason, draining, announcing=announcing)
         self._realized(word)
+
+
+def _router(plane: Plane | None) -> int:
+    return plane.frontend.router if plane and plane.frontend else 0
 
 
 def _removals(snapshot: Snapshot, now: float) -> dict[UUID, float]:

@@ -2,6 +2,7 @@
 """An agent from its configuration: the engine and the drivers are found by their names."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cloudlb.engines.base import Engine, Timeouts
 from cloudlb.model.dataplane import TableSizes
 from cloudlb.model.errors import Misconfigured
 from cloudlb.model.host import Role
+from cloudlb.model.load import Measures
 from cloudlb.model.network import Address
 
 
@@ -54,6 +56,8 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         management=_management(group.management_address),
         east_west_port=group.east_west_port,
         election_interval=group.election_interval,
+        max_load=group.max_load,
+        load_weights=_weights(group.load_weights),
     )
 
 
@@ -62,6 +66,17 @@ def _management(text: str) -> Address | None:
         return ip_address(text) if text else None
     except ValueError as error:
         raise Misconfigured(f"[agent] management_address: {error}.") from error
+
+
+def _weights(given: dict[str, float]) -> Measures:
+    known = [field.name for field in fields(Measures)]
+    for name, weight in given.items():
+        if name not in known or weight < 0:
+            raise Misconfigured(
+                f"[agent] load_weights: {name}:{weight:g} is no part of a load; parts are "
+                f"{', '.join(known)}, with weights of 0 or more."
+            )
+    return Measures(**given)
 
 
 def objects(conf: cfg.ConfigOpts) -> Path:

@@ -89,6 +89,21 @@ OPTIONS = [
         "several directors. When three are missing, another one takes over. The same on all "
         "directors.",
     ),
+    cfg.FloatOpt(
+        "max_load",
+        default=1000.0,
+        min=0.0,
+        help="Load from which on this host passes new connections on to others, of pools with the "
+        "data plane dpr and another scheduler than a hash.",
+    ),
+    cfg.Opt(
+        "load_weights",
+        type=types.Dict(types.Float()),
+        default={"connections": 1.0},
+        help="What the load is the sum of, each part with its weight: connections (open ones of "
+        "members here, of such pools), cpu (percent), passed_on (connections given to other hosts "
+        "in the last second), sockets (TCP sockets of the host itself).",
+    ),
     cfg.IntOpt(
         "flow_table_size",
         default=262144,

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Distributed packet rewriting: the host of every member directs, and no other host does.
 
-A hash of a connection's addresses and ports names its member, the same one on every host (D2). A
-packet that comes to another host than its member's goes on by the pool's ``forwarding`` to the
-member itself and not to its host's director: so it is passed on once at most, whatever hosts know
-of each other (D7), and the member answers the client past the host by which it came (D1).
-Source: master's thesis, ch. 4 (DPR); requirements D1, D2, D4, D7, D9.
+With a hash as scheduler a connection's addresses and ports name its member, the same one on every
+host (D2). With the others the host by which it comes decides by load (D3, D5): see `model.load`;
+the scheduler then chooses among the members of one host. A packet that comes to another host than
+its member's goes on by the pool's ``forwarding`` to the member itself and not to its host's
+director: so it is passed on once at most, whatever hosts know of each other (D7), and the member
+answers the client past the host by which it came (D1).
+Source: master's thesis, ch. 4 (DPR); requirements D1 to D5, D7, D9.
 """
 
 from collections.abc import Set
@@ -19,8 +21,6 @@ from cloudlb.model.dataplane import Mode, Plane
 from cloudlb.model.pool import Forwarding, MonitorType, Placement, Protocol, Scheduler
 from cloudlb.model.snapshot import MemberView, PoolView
 
-_HASHES = frozenset({Scheduler.SOURCE_HASH, Scheduler.FLOW_HASH, Scheduler.MAGLEV})
-
 
 class DistributedRewriting(DataPlaneDriver):
     """Data plane ``dpr``."""
@@ -28,14 +28,14 @@ class DistributedRewriting(DataPlaneDriver):
     name = "dpr"
 
     def capabilities(self) -> Capabilities:
-        """TCP and UDP of both families; what every host must decide alike is left to hashes."""
+        """TCP and UDP of both families."""
         return Capabilities(
             description="Distributed packet rewriting: there is no director, each member's host "
-            "takes packets to the pool's address and passes them on to the member that a hash "
-            "names.",
+            "takes packets to the pool's address, serves them or passes them on by a hash or by "
+            "load.",
             protocols=frozenset(Protocol),
             address_families=frozenset({4, 6}),
-            schedulers=_HASHES,
+            schedulers=frozenset(Scheduler),
             monitors=frozenset(MonitorType),
             persistence=False,
             members_direct=True,
@@ -43,6 +43,14 @@ class DistributedRewriting(DataPlaneDriver):
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
         """A frontend and guests on every host that has a member."""
+        plane = self._compile(view, host, down)
+        if plane is None or plane.frontend is None or view.pool.scheduler.is_hash:
+            return plane
+        known = {backend.member_id for backend in plane.frontend.backends}
+        keeps = any(guest.member_id in known for guest in plane.guests)
+        return replace(plane, frontend=replace(plane.frontend, keeps_unknown=keeps))
+
+    def _compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
         forwarding = view.pool.forwarding
         if forwarding is Forwarding.NAT:
             plane = placing.plane(view, host, down, placing.translated)

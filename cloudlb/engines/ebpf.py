@@ -233,9 +233,9 @@ class EbpfEngine(Engine):
             record = records.with_persistence(record, plane)
             scheduler = records.SCHEDULERS[plane.frontend.algorithm]
             router = plane.frontend.router
-            record = self._rotations.write(
-                record, scheduler, eligible, state.member_ids, shared=router > 0
-            )
+            own = records.own_backends(state.members) if plane.frontend.keeps_unknown else ()
+            ids = state.member_ids
+            record = self._rotations.write(record, scheduler, eligible, ids, router > 0, own)
             self.sharing.bridge(state, router)
             record = record._replace(router=router)
         self._exchange(state, record)

@@ -96,6 +96,7 @@ class PoolState:
             backends=backends,
             persistence=records.persistence(self.record),
             router=self.record.router,
+            keeps_unknown=self.record.locals > 0,
         )
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planes as records of the maps, and records as parts of planes: the two are inverse."""
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from cloudlb.engines.base import HostPort
@@ -69,6 +70,13 @@ def _translates(record: MemberRecord) -> bool:
 def stops_directing(old: MemberRecord, new: MemberRecord) -> bool:
     """Whether connections to the member are to be cut though it stays as a guest."""
     return bool(old.role & MemberRole.BACKEND and not new.role & MemberRole.BACKEND)
+
+
+def own_backends(members: Mapping[int, MemberRecord]) -> list[int]:
+    """The numbers of the members that are guests of a host which directs to them, in order."""
+    both = MemberRole.BACKEND | MemberRole.GUEST
+    found = [number for number, record in members.items() if record.role & both == both]
+    return sorted(found, key=lambda number: members[number].rank)
 
 
 def mode_elsewhere(record: MemberRecord, mode: int) -> int:

@@ -6,7 +6,7 @@ table changes in place, entry by entry, so that only the clients of moved entrie
 exchanged only when its size changes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from cloudlb.engines.regions import Regions
@@ -40,24 +40,25 @@ class Rotations:
         weights: Mapping[int, int],
         ids: Mapping[int, UUID],
         shared: bool = False,
+        own: Sequence[int] = (),
     ) -> PoolRecord:
         """Write slots for member numbers and their weights; the record that makes them count.
 
         A ``shared`` table is to be the same on other hosts: it is made of ids and weights alone.
+        ``own`` members stand behind a sequence, for what is not known; no table has any.
         With nobody to choose the region stays as it is: when members come back, a table finds
         its clients again.
         """
-        if not weights:
-            return record._replace(length=0, scheduler=scheduler)
+        if not weights and not own:
+            return record._replace(length=0, scheduler=scheduler, locals=0)
         if scheduler is SchedulerNumber.MAGLEV or (shared and scheduler in _MOVING):
             table = maglev.table(weights, ids, maglev.size(len(weights)))
             return self._write_table(record, scheduler, table)
         if scheduler > SchedulerNumber.WLC_LVS:
             return self._write_table(record, scheduler, self._moved(record, scheduler, weights))
         order = _ORDERS.get(scheduler)
-        return self._write_sequence(
-            record, scheduler, rotation(weights, order) if order else list(weights)
-        )
+        turns = rotation(weights, order) if order else list(weights)
+        return self._write_sequence(record, scheduler, turns, list(own))
 
     def rest(self, old: PoolRecord, new: PoolRecord | None) -> None:
         """A region was exchanged; programs under way may still read it."""
@@ -71,11 +72,16 @@ class Rotations:
         self._drowsy, self._resting = self._resting, []
 
     def _write_sequence(
-        self, record: PoolRecord, scheduler: SchedulerNumber, members: list[int]
+        self,
+        record: PoolRecord,
+        scheduler: SchedulerNumber,
+        members: list[int],
+        own: list[int],
     ) -> PoolRecord:
-        if record.length and self._read(record.base, record.length) == members:
-            return record._replace(scheduler=scheduler)
-        return self._write_anew(record, scheduler, members)
+        there = record.length + record.locals
+        if not there or self._read(record.base, there) != [*members, *own]:
+            record = self._write_anew(record, scheduler, [*members, *own])
+        return record._replace(scheduler=scheduler, length=len(members), locals=len(own))
 
     def _moved(
         self, record: PoolRecord, scheduler: SchedulerNumber, weights: Mapping[int, int]
@@ -92,7 +98,7 @@ class Rotations:
     ) -> PoolRecord:
         had_table = record.scheduler > SchedulerNumber.WLC_LVS
         if not had_table or 1 << record.order != 1 << _order(table):
-            return self._write_anew(record, scheduler, table)
+            return self._write_anew(record, scheduler, table)._replace(locals=0)
         self._change(record.base, self._read(record.base, len(table)), table)
         return record._replace(length=len(table), scheduler=scheduler)
 

@@ -91,6 +91,8 @@ class Frontend:
 
     ``router`` is not 0 where several directors forward: the number of the virtual router whose
     master announces the address. Their tables must not depend on what each knew before.
+    ``keeps_unknown``: packets in the middle of connections that are not known go to this host's
+    own guests among the backends, of which there are some, and not by the algorithm.
     """
 
     algorithm: Algorithm
@@ -98,6 +100,7 @@ class Frontend:
     backends: tuple[Backend, ...]
     persistence: Persistence | None = None
     router: int = 0
+    keeps_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

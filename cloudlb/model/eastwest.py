@@ -8,6 +8,7 @@ name and the name, a body, and the first 16 octets of an HMAC-SHA256 (RFC 2104) 
 
 import hashlib
 import hmac
+import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
+from cloudlb.model.load import Load
+
 _MAGIC = b"CLB\x01"
 _HEAD = struct.Struct("!4sBIQQB")
 _TAG = 16
+_LOAD = struct.Struct("!dd")
 _ENTRY = struct.Struct("!16s16s2s2sBBBH16s")
 LONGEST = 1400
 MOST_ENTRIES = 22
@@ -29,13 +33,15 @@ class Kind(IntEnum):
     """What a message is for.
 
     ``HELLO``: I am here, and this is how far my numbers are. ``FLOWS``: connections that I
-    forward. ``WANT``: tell me all of them. ``DONE``: those were all.
+    forward. ``WANT``: tell me all of them. ``DONE``: those were all. ``LOAD``: how much I have to
+    do.
     """
 
     HELLO = 1
     FLOWS = 2
     WANT = 3
     DONE = 4
+    LOAD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,21 @@ def entries(body: bytes) -> Sequence[FlowEntry]:
     if len(body) % _ENTRY.size:
         raise ValueError(f"{len(body)} octets are no connections")
     return [FlowEntry(*values) for values in _ENTRY.iter_unpack(body)]
+
+
+def load_body(load: Load) -> bytes:
+    """A host's load and its limit as a body."""
+    return _LOAD.pack(load.value, load.limit)
+
+
+def load_of(body: bytes) -> Load:
+    """The load in a body. ValueError when there is none."""
+    if len(body) != _LOAD.size:
+        raise ValueError(f"{len(body)} octets are no load")
+    value, limit = _LOAD.unpack(body)
+    if not (math.isfinite(value) and math.isfinite(limit)):
+        raise ValueError("a load without end")
+    return Load(value, limit)
 
 
 class Window:

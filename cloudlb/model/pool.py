@@ -36,6 +36,11 @@ class Scheduler(StrEnum):
     MAGLEV = "maglev"
 
     @property
+    def is_hash(self) -> bool:
+        """Whether a connection's addresses and ports say its member."""
+        return self in (Scheduler.SOURCE_HASH, Scheduler.FLOW_HASH, Scheduler.MAGLEV)
+
+    @property
     def shares_by_weight(self) -> bool:
         """Whether weights beyond 0 and 1 say anything."""
         return self not in (Scheduler.ROUND_ROBIN, Scheduler.LEAST_CONNECTIONS)

@@ -113,7 +113,6 @@ def test_what_is_there_may_be_written_again(spread: Control) -> None:
 @pytest.mark.parametrize(
     ("spec", "field"),
     [
-        ({"scheduler": "round_robin"}, "pool.scheduler"),
         ({"persistence": {"timeout": 60}}, "pool.persistence"),
         ({"data_plane": "dr", "forwarding": "tun"}, "pool.forwarding"),
         ({"forwarding": "udp"}, "pool.forwarding"),

@@ -109,3 +109,12 @@ def test_a_wsgi_server_gets_an_answer_and_the_log_the_reason(tmp_path: Path) -> 
     assert "b'The service cannot start; its log says why.\\n'" in done.stdout
     assert f"There is no file {tmp_path}/none.conf" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ["connections:-1", "memory:1"])
+def test_a_part_of_no_load_is_named(text: str, tmp_path: Path) -> None:
+    config = _config(tmp_path)
+    config.write_text(config.read_text() + f"load_weights = {text}\n")
+    line = _start("allinone", config)
+    assert f"[agent] load_weights: {text} is no part of a load" in line
+    assert "connections, cpu, passed_on, sockets" in line

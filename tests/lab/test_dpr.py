@@ -5,20 +5,23 @@ import json
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from cloudlb.lab.lab import Lab
+from cloudlb.lab.services import config_path
 from cloudlb.lab.traffic import Load
 from cloudlb.model.pool import Forwarding
-from tests.lab.control import TCP_MONITOR, Cloud, Sniffer, ask_udp, url, wait_until
+from tests.lab.control import TCP_MONITOR, Cloud, Sniffer, ask_udp, get, url, wait_until
 from tests.lab.pairs import ALL, announcers, elects, route, shared, unplugged
 from tests.lab.wire import Capture, make_known, without_offloads
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
 WAYS = pytest.mark.parametrize("forwarding", [way.value for way in Forwarding])
 HOSTS = ("compute1", "compute2")
+LIMIT = 10
 BODY = bytes(i % 251 for i in range(251)) * 12000
 
 
@@ -186,8 +189,7 @@ def test_changes_of_members_break_no_connection(lab: Lab, cloud: Cloud, forwardi
         member = cloud.ok("POST", path, {"member": {"server": "vm3"}})["member"]
         wait_until("it is realized", lambda: cloud.realized(pool))
         assert cloud.show(pool)["directors"] == list(HOSTS)
-        with shared(lab, pool, *HOSTS):
-            assert set(Load.count(lab, url(pool), 40)["servers"]) == {"vm1", "vm2", "vm3"}
+        assert set(Load.count(lab, url(pool), 40)["servers"]) == {"vm1", "vm2", "vm3"}
         cloud.ok("DELETE", f"{path}/{member['id']}")
         wait_until("it has left", lambda: cloud.show(pool)["directors"] == [HOSTS[0]], seconds=30)
         assert set(Load.count(lab, url(pool), 20)["servers"]) == {"vm1", "vm2"}
@@ -218,3 +220,72 @@ def test_the_death_of_a_host_breaks_no_connection_that_another_one_serves(
 
 def _healths(cloud: Cloud, pool: dict[str, Any]) -> set[str]:
     return {member["health"] for member in cloud.members(pool).values()}
+
+
+@pytest.fixture
+def limited(lab: Lab) -> Iterator[None]:
+    """Hosts that take ten connections, and pass further ones on."""
+    configurations = {host: config_path(host.state) for host in map(lab.host, HOSTS)}
+    before = {path: path.read_text() for path in configurations.values()}
+
+    def restart(more: str) -> None:
+        for host, path in configurations.items():
+            path.write_text(before[path] + more)
+            host.service("agent").stop()
+            host.service("agent").start()
+
+    restart(f"max_load = {LIMIT}\n")
+    yield
+    restart("")
+
+
+def _answering_host(lab: Lab, pool: dict[str, Any]) -> str:
+    """The host whose guest serves a new connection."""
+    name = get(lab, pool)
+    return lab.guest(name).spec.home if name else ""
+
+
+@WAYS
+@pytest.mark.usefixtures("limited")
+@pytest.mark.requirement("D3")
+@pytest.mark.requirement("D5")
+@pytest.mark.requirement("D6")
+def test_a_host_serves_up_to_its_limit_and_passes_on_to_one_that_is_below_its_own(
+    lab: Lab, cloud: Cloud, forwarding: str
+) -> None:
+    pool = distributed(cloud, ALL, 4, forwarding, scheduler="round_robin")
+    first, second = HOSTS
+
+    def served_by(host: str) -> None:
+        wait_until(f"{host} serves", lambda: _answering_host(lab, pool) == host, seconds=10)
+
+    with shared(lab, pool, first):
+        served_by(first)
+        with Load.flows(lab, pool["address"], 2 * LIMIT, interval=0.3) as begun:
+            served_by(second)
+            result = Load.count(lab, url(pool), 20)
+            assert (result["failed"], result["servers"]) == (0, {"vm3": 10, "vm4": 10})
+            with Load.flows(lab, pool["address"], 2 * LIMIT, interval=0.3) as more:
+                served_by(first)
+        served_by(first)
+    assert [load.result["broken"] for load in (begun, more)] == [0, 0]
+    assert set(begun.result["servers"]) == {"vm1", "vm2"}
+    assert set(more.result["servers"]) == {"vm3", "vm4"}
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.requirement("D6")
+def test_a_host_that_is_not_heard_gets_nothing_until_it_is_heard_again(
+    lab: Lab, cloud: Cloud
+) -> None:
+    pool = distributed(cloud, ALL, 4, scheduler="round_robin")
+    first, second = HOSTS
+    agent = lab.host(second).service("agent")
+    with shared(lab, pool, first), Load.flows(lab, pool["address"], 2 * LIMIT) as begun:
+        wait_until("the other serves", lambda: _answering_host(lab, pool) == second)
+        agent.kill()
+        wait_until("it is dead", lambda: _answering_host(lab, pool) == first, seconds=8)
+        assert set(Load.count(lab, url(pool), 10)["servers"]) == {"vm1", "vm2"}
+        agent.start()
+        wait_until("it is heard", lambda: _answering_host(lab, pool) == second)
+    assert begun.result["broken"] == 0, begun.result

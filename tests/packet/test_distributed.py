@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from ipaddress import ip_network
+from uuid import UUID
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -13,6 +14,7 @@ from scapy.layers.l2 import Ether
 from cloudlb.drivers.dpr import DistributedRewriting
 from cloudlb.engines.memory import Connection, MemoryEngine
 from cloudlb.model.dataplane import Plane
+from cloudlb.model.load import Load, borne
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Forwarding, Placement, Port, Protocol, Scheduler
 from cloudlb.model.snapshot import MemberView, PoolView
@@ -27,6 +29,9 @@ DPR = DistributedRewriting()
 HOSTS = ("c1", "c2")
 HERE, THERE = 17, 18
 FAMILIES = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
+BY_LOAD = pytest.mark.parametrize(
+    "scheduler", [scheduler for scheduler in Scheduler if not scheduler.is_hash]
+)
 WAYS = pytest.mark.parametrize("forwarding", Forwarding)
 SCHEDULERS = pytest.mark.parametrize(
     "scheduler", [Scheduler.SOURCE_HASH, Scheduler.FLOW_HASH, Scheduler.MAGLEV]
@@ -199,3 +204,73 @@ def test_connections_of_a_range_that_moved_stay_with_their_former_member(
     assert [host.direct(tcp("PA", client=client)) for client in clients] == begun
     others = [host.direct(tcp("S", sport=50000, client=client)) for client in clients]
     assert set(others) > set(begun), "new ones go by the new table"
+
+
+@BY_LOAD
+@FAMILIES
+@pytest.mark.requirement("D3")
+def test_what_is_no_syn_and_not_known_goes_to_the_hosts_own_members(
+    host: Bench, vip: Address, scheduler: Scheduler
+) -> None:
+    """Also while new connections go elsewhere, and though another director may be asked."""
+    members = [placed(n, "c1" if n < 3 else "c2") for n in range(1, 6)]
+    whole = plane("c1", *members, vip=vip, scheduler=scheduler)
+    loads = {"c1": Load(9, 5), "c2": Load(1, 5)}
+    _fresh(host, borne(whole, _homes(members), "c1", loads))
+    host.engine.sharing.befriend(9, mac(77), 0.0, 60.0)
+    begun = {_begun(host, 40000 + n, vip) for n in range(32)}
+    unknown = {host.direct(tcp("PA", vip=vip, sport=50000 + n)) for n in range(32)}
+    assert (begun, unknown) == ({3, 4, 5}, {1, 2})
+
+
+@BY_LOAD
+@pytest.mark.requirement("D3")
+@pytest.mark.requirement("D5")
+def test_a_connection_keeps_its_member_when_loads_have_changed(
+    host: Bench, scheduler: Scheduler
+) -> None:
+    members = [placed(n, "c1" if n < 3 else "c2") for n in range(1, 6)]
+    whole = plane("c1", *members, scheduler=scheduler)
+    _fresh(host, whole)
+    went = []
+    for number, own_load in enumerate((1, 9, 2)):
+        host.apply(
+            borne(whole, _homes(members), "c1", {"c1": Load(own_load, 5), "c2": Load(1, 5)})
+        )
+        ports = range(40000 + 100 * number, 40016 + 100 * number)
+        went.append({port: _begun(host, port) for port in ports})
+    assert [set(some.values()) for some in went] == [{1, 2}, {3, 4, 5}, {1, 2}]
+    for port, chosen in (pair for some in went for pair in some.items()):
+        assert host.direct(tcp("PA", sport=port)) == chosen
+
+
+@pytest.mark.requirement("D5")
+def test_a_syn_that_comes_again_goes_where_it_went_though_loads_have_changed(host: Bench) -> None:
+    members = [placed(1, "c1"), placed(2, "c2")]
+    whole = plane("c1", *members, scheduler=Scheduler.ROUND_ROBIN)
+    _fresh(host, borne(whole, _homes(members), "c1", {"c1": Load(1, 5), "c2": Load(1, 5)}))
+    assert host.direct(tcp("S")) == 1
+    host.apply(borne(whole, _homes(members), "c1", {"c1": Load(9, 5), "c2": Load(1, 5)}))
+    assert (host.direct(tcp("S")), host.direct(tcp("S", sport=40001))) == (1, 2)
+
+
+@pytest.mark.requirement("D3")
+def test_a_pool_whose_members_all_rest_still_serves_what_is_not_known(host: Bench) -> None:
+    members = [placed(1, "c1"), placed(2, "c2")]
+    resting = [replace(m, member=replace(m.member, weight=0)) for m in members]
+    its = plane("c1", *resting, scheduler=Scheduler.ROUND_ROBIN)
+    _fresh(host, its)
+    assert host.direct(tcp("S")) is None
+    assert host.direct(tcp("PA")) == 1
+    assert host.engine.observe() == {its.pool_id: its}
+
+
+def _begun(bench: Bench, port: int, vip: Address = VIP4) -> int | None:
+    """The member of a connection that the client has acknowledged, and that counts."""
+    chosen = bench.direct(tcp("S", sport=port, vip=vip))
+    assert bench.direct(tcp("A", sport=port, vip=vip)) == chosen
+    return chosen
+
+
+def _homes(members: list[MemberView]) -> dict[UUID, str]:
+    return {m.member.id: m.placement.host for m in members if m.placement}

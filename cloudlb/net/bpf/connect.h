@@ -43,11 +43,13 @@ static __always_inline int pick_fresh(const struct pool *pool, __u32 number,
 	return 0;
 }
 
-/* The member of a packet whose connection is not known or could not be remembered. */
+/* The member of a packet whose connection is not known or could not be remembered: one of this
+ * host's own where the pool has such, so that it is never scheduled anew (D3).
+ */
 static __always_inline int pick_again(const struct pool *pool, const struct packet *p,
 				      __u32 *member)
 {
-	__u32 *choice = pick_stateless(pool, p);
+	__u32 *choice = pool->locals ? pick_local(pool, p) : pick_stateless(pool, p);
 
 	if (!choice)
 		return -1;
@@ -90,7 +92,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	if (!pool_number)
 		return stray(port, p);
 	pool = bpf_map_lookup_elem(&pools, pool_number);
-	if (!pool || !pool->length)
+	if (!pool || !(pool->length || (pool->locals && !fresh)))
 		return refuse_for(EVENT_NO_MEMBER);
 	if (!fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool, 0))
 		return PASSED_ON;

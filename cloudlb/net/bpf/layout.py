@@ -110,8 +110,9 @@ class PoolRecord(NamedTuple):
     """A pool: new connections go to the members in slots[base, base + length).
 
     ``prefix`` counts bits of the 128 of mapped addresses, ``persistence`` seconds, and so do the
-    time-outs of connections by their state; those that are 0 are in the settings. ``router`` is
-    the virtual router whose master announces the address, 0 where this host always does.
+    time-outs of connections by their state; those that are 0 are in the settings. ``locals``
+    counts members of this host, in the slots behind the others. ``router`` is the virtual router
+    whose master announces the address, 0 where this host always does.
     """
 
     id: bytes
@@ -129,6 +130,7 @@ class PoolRecord(NamedTuple):
     established: int
     closing: int
     udp: int
+    locals: int
 
 
 class MemberState(IntEnum):
@@ -373,7 +375,7 @@ NO_ADDRESS = bytes(16)
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
-POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIII")
+POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIII")
 NO_POOL = POOL.unpack(bytes(POOL.size))
 MEMBER = Codec(MemberRecord, "16sIII6sBB16s2sBB")
 NO_MEMBER = MEMBER.unpack(bytes(MEMBER.size))

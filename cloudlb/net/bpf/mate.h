@@ -18,7 +18,8 @@ static __always_inline int same_mac(const __u8 *a, const __u8 *b)
  * director. A scheduler that takes turns or compares counts cannot find the connection's member
  * again, and a wrong one would reset it. What comes from the other director stays here, so that
  * nothing circles. A connection that the other one has `told` to be closing is its affair as well,
- * while it lives: the ports may be in use again, which it would tell a moment later. A function of
+ * while it lives: the ports may be in use again, which it would tell a moment later. Where members
+ * of this host get what is not known, nothing is passed on. A function of
  * its own: the stack of `director` has no room for its variables.
  */
 static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
@@ -31,7 +32,7 @@ static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
 	if (!port || !pool || (void *)(eth + 1) > (void *)(long)skb->data_end)
 		return 0;
 	router = pool->router;
-	if (!router || pool->scheduler > LAST_COUNT)
+	if (!router || pool->scheduler > LAST_COUNT || pool->locals)
 		return 0;
 	mate = bpf_map_lookup_elem(&mates, &router);
 	if (!mate || (told ? mate->heard + MATE_ALIVE : mate->until) <= bpf_ktime_get_ns())

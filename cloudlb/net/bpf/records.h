@@ -77,7 +77,8 @@ enum scheduler {
 	MAGLEV = 10,
 };
 
-/* Members of new connections stand in slots[base .. base + length). Clients whose addresses are
+/* Members of new connections stand in slots[base .. base + length), behind them the host's own ones
+ * where packets in the middle of connections that are not known stay here. Clients whose addresses are
  * equal in the first `prefix` bits of 128 keep their member for `persistence` seconds, if not 0.
  */
 struct pool {
@@ -93,6 +94,7 @@ struct pool {
 	__u32 prefix;
 	__u32 router; /* the virtual router whose master announces it; 0: this host, always */
 	__u32 timeout[4]; /* seconds, by flow_state; 0: as in settings */
+	__u32 locals;     /* members in slots[base + length ..) that get what nobody knows */
 };
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };

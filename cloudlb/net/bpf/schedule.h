@@ -65,6 +65,12 @@ static __always_inline __u32 *pick_stateless(const struct pool *pool, const stru
 	return member_at(pool, hash % pool->length);
 }
 
+/* Likewise, of the members of this host; there are some. */
+static __always_inline __u32 *pick_local(const struct pool *pool, const struct packet *p)
+{
+	return member_at(pool, pool->length + hash_connection(p, pool->seed) % pool->locals);
+}
+
 struct scan {
 	const struct pool *pool;
 	__u64 least; /* connections of the best so far */

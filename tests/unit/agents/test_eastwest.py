@@ -17,6 +17,7 @@ from cloudlb.engines.base import Sharer
 from cloudlb.model.eastwest import FlowEntry
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Uplink
+from cloudlb.model.load import Load
 from cloudlb.model.snapshot import Key, Peer
 from tests.views import view
 
@@ -40,6 +41,7 @@ class Table(Sharer):
 
     def __init__(self) -> None:
         self.entries: set[FlowEntry] = set()
+        self.is_shared = True
         self._news: list[FlowEntry] = []
         self.mates: dict[int, tuple[Mac, float]] = {}
         self._ready, self._bell = os.pipe()
@@ -58,13 +60,13 @@ class Table(Sharer):
         return iter(told)
 
     def all(self, newer_than: float) -> Iterator[FlowEntry]:
-        return iter(sorted(self.entries))
+        return iter(sorted(self.entries) if self.is_shared else ())
 
     def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
         self.mates[router] = mac, seconds
 
     def adopt(self, entries: Iterable[FlowEntry]) -> None:
-        self.entries |= set(entries)
+        self.entries |= set(entries) if self.is_shared else set()
 
 
 class Director:
@@ -73,7 +75,11 @@ class Director:
     def __init__(self, number: int, port: int) -> None:
         self.name, self.table = f"d{number}", Table()
         address = ip_address(f"127.0.0.{number}")
-        self.talk = EastWest(self.name, address, port, self.table, threading.RLock())
+        self.late = 0.0
+        lock = threading.RLock()
+        self.talk = EastWest(
+            self.name, address, port, self.table, lock, lambda: time.monotonic() + self.late
+        )
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.talk.run, args=(self.stopping,))
         self.thread.start()
@@ -207,3 +213,47 @@ def test_a_host_without_a_management_address_is_no_peer() -> None:
     known = circle("d1", [POOL], (PEERS[0], Peer("d2")), KEYS)
     assert known.peers == {}
     assert known.pools == {POOL.pool.id.bytes: frozenset()}
+
+
+@pytest.mark.requirement("D6")
+def test_hosts_tell_each_other_of_their_loads_and_forget_who_is_silent(
+    start: Callable[[int], Director],
+) -> None:
+    first, second = start(1).want(), start(2).want()
+    loads = Load(3, 10), Load(7.5, 20)
+    first.talk.exchange_loads(loads[0])
+    until("the second hears", lambda: second.talk.exchange_loads(loads[1]) == {"d1": loads[0]})
+    until("the first hears", lambda: first.talk.exchange_loads(loads[0]) == {"d2": loads[1]})
+    second.stop()
+    assert first.talk.exchange_loads(loads[0]) == {"d2": loads[1]}, "for three periods"
+    first.late = 3.5
+    assert first.talk.exchange_loads(loads[0]) == {}
+
+
+@pytest.mark.requirement("D6")
+def test_a_load_that_was_signed_with_another_key_counts_for_nothing(
+    start: Callable[[int], Director],
+) -> None:
+    first = start(1).want()
+    stranger = start(2).want([Key(1, "bb" * 32, age=400.0)])
+    stranger.talk.exchange_loads(Load(0, 10))
+    time.sleep(2.5)
+    assert first.talk.exchange_loads(Load(1, 10)) == {}
+
+
+@pytest.mark.requirement("D8")
+@pytest.mark.parametrize("late", [1, 2])
+def test_what_was_told_before_a_pool_was_shared_on_both_hosts_is_told_again(
+    start: Callable[[int], Director], late: int
+) -> None:
+    first, second = start(1), start(2)
+    hosts = {1: first, 2: second}
+    first.table.entries = {entry(1), entry(2)}
+    hosts[late].table.is_shared = False
+    for host in hosts.values():
+        host.want()
+    until("both think they know all", lambda: first.talk.is_ready() and second.talk.is_ready())
+    assert second.table.entries == set()
+    hosts[late].table.is_shared = True
+    hosts[late].talk.begin_anew()
+    until("the second has heard", lambda: second.table.entries == {entry(1), entry(2)})

@@ -18,6 +18,7 @@ from cloudlb.agents.metrics import HostMetrics, MetricsServer, Standing
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.dataplane import MemberCounters
 from cloudlb.model.errors import EngineError
+from cloudlb.model.load import Load
 from cloudlb.model.pool import Health
 from tests.planes import member_id
 from tests.views import member, view
@@ -52,7 +53,15 @@ def host(kernel: Kernel) -> HostMetrics:
     health = {member_id(1): Health.ONLINE, member_id(2): Health.OFFLINE}
     views = {POOL: view(member(1), member(2), member(3))}
     standing = Standing(generation=5, answered_at=1234.5, failing=1)
-    return HostMetrics(kernel, threading.RLock(), lambda: views, lambda: health, lambda: standing)
+    loads = {"c1": Load(3, 10), "c2": Load(4.5, 20)}
+    return HostMetrics(
+        kernel,
+        threading.RLock(),
+        lambda: views,
+        lambda: health,
+        lambda: standing,
+        lambda: loads,
+    )
 
 
 def samples(text: str) -> Samples:
@@ -94,6 +103,13 @@ def test_dropped_packets_are_told_by_reason(host: HostMetrics) -> None:
 def test_a_pool_is_told_by_its_names(host: HostMetrics) -> None:
     names = ("192.0.2.101", "dr", "pool1", "lan", "round_robin")
     assert ("cloudlb_pool_info", *names) in scrape(host)
+
+
+@pytest.mark.requirement("D11")
+def test_the_loads_that_a_host_goes_by_are_told(host: HostMetrics) -> None:
+    found = scrape(host)
+    assert [found["cloudlb_load", name] for name in ("c1", "c2")] == [3, 4.5]
+    assert [found["cloudlb_load_limit", name] for name in ("c1", "c2")] == [10, 20]
 
 
 def test_how_the_agent_stands_is_told(host: HostMetrics) -> None:

@@ -85,10 +85,9 @@ def compiled(view: PoolView, host: str) -> Plane:
     return plane
 
 
-@pytest.mark.requirement("D2")
-def test_only_schedulers_by_which_all_hosts_decide_alike_are_offered() -> None:
+def test_it_offers_all_but_what_each_host_would_do_on_its_own() -> None:
     able = DPR.capabilities()
-    assert able.schedulers == {Scheduler.SOURCE_HASH, Scheduler.FLOW_HASH, Scheduler.MAGLEV}
+    assert able.schedulers == set(Scheduler)
     assert not able.persistence, "it would bind clients at each host on its own"
     assert able.members_direct
     assert (able.protocols, able.address_families) == (set(Protocol), {4, 6})
@@ -133,3 +132,15 @@ def test_hosts_agree_on_a_member_whose_address_only_some_need() -> None:
             BackendState.ACTIVE,
             BackendState.IDLE,
         ]
+
+
+@pytest.mark.requirement("D3")
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_with_any_scheduler_but_a_hash_what_is_not_known_stays_on_the_host(
+    scheduler: Scheduler,
+) -> None:
+    one = view("dr")
+    one = replace(one, pool=replace(one.pool, scheduler=scheduler))
+    frontend = compiled(one, "c1").frontend
+    assert frontend
+    assert frontend.keeps_unknown is not scheduler.is_hash

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages between agents: what is believed, and what is not."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,9 +15,12 @@ from cloudlb.model.eastwest import (
     Window,
     bodies,
     entries,
+    load_body,
+    load_of,
     seal,
     unseal,
 )
+from cloudlb.model.load import Load
 
 SECRETS = {1: b"one", 2: b"two"}
 HELLO = Message(Kind.HELLO, "d1", 1_800_000_000_000_000_000, 7)
@@ -118,3 +123,17 @@ class TestWindow:
         window = Window()
         accepted = [number for number in numbers if window.accepts(1, number)]
         assert len(accepted) == len(set(accepted))
+
+
+@pytest.mark.requirement("D6")
+def test_a_load_is_read_as_it_was_written() -> None:
+    assert load_of(load_body(Load(0.25, 1000.0))) == Load(0.25, 1000.0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", bytes(15), bytes(17), load_body(Load(math.nan, 1)), load_body(Load(1, math.inf))],
+)
+def test_what_is_no_load_is_refused(body: bytes) -> None:
+    with pytest.raises(ValueError, match="load"):
+        load_of(body)
