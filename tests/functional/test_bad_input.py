@@ -136,6 +136,7 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
         "name": "fuzzed",
         "description": "what it is for",
         "data_plane": "dr",
+        "forwarding": None,
         "scheduler": "source_hash",
         "rotation_order": "interleaved",
         "connection_count": "active",

@@ -127,7 +127,7 @@ def test_a_host_that_is_no_director_is_refused(cloud: Control) -> None:
 
 
 def test_a_driver_that_does_not_exist_is_refused_naming_those_that_do(cloud: Control) -> None:
-    assert "known: anycast_mac, dr, nat, tun" in _refused(
+    assert "known: anycast_mac, dpr, dr, nat, tun" in _refused(
         cloud, 400, "pool.data_plane", data_plane="nix"
     )
 

@@ -53,7 +53,7 @@ static __always_inline int hides_behind_tags(struct __sk_buff *skb)
 
 	if (skb->protocol != bpf_htons(ETH_P_8021Q) && skb->protocol != bpf_htons(ETH_P_8021AD))
 		return 0;
-	return bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag)) ||
+	return !bpf_skb_load_bytes(skb, ETH_HLEN, &tag, sizeof(tag)) &&
 	       !(tag & bpf_htons(VLAN_ID));
 }
 
