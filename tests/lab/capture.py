@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prints the frames on interfaces in which an address stands, as they are on the wire.
 
-usage: capture.py ADDRESS INTERFACE...; ends when its standard input has ended and nothing comes
-any more. Incoming frames are seen before the interface's filters, outgoing ones after them.
+usage: capture.py ADDRESS INTERFACE...; ends when its standard input has ended and none of them
+comes any more. Incoming frames are seen before the interface's filters, outgoing ones after them.
 """
 
 import ipaddress
@@ -10,6 +10,7 @@ import json
 import select
 import socket
 import sys
+import time
 
 _LONGEST = 65536
 _SILENCE = 0.5
@@ -25,15 +26,16 @@ def main() -> None:
     sys.stdout.write("listening\n")
     sys.stdout.flush()
     frames: list[str] = []
-    waits = True
-    while True:
+    waits, heard_at = True, time.monotonic()
+    while waits or time.monotonic() - heard_at < _SILENCE:
         watched = [*listeners, sys.stdin] if waits else listeners
         ready, _, _ = select.select(watched, [], [], None if waits else _SILENCE)
         caught = [listener.recv(_LONGEST) for listener in listeners if listener in ready]
-        frames += [frame.hex() for frame in caught if address in frame]
+        found = [frame.hex() for frame in caught if address in frame]
+        if found or sys.stdin in ready:
+            heard_at = time.monotonic()
+        frames += found
         waits = waits and sys.stdin not in ready
-        if not ready:
-            break
     sys.stdout.write(json.dumps(frames))
 
 

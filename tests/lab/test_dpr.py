@@ -163,10 +163,11 @@ def test_large_uploads_survive_the_tunnel(lab: Lab, cloud: Cloud, version: int) 
     client = lab.host("client")
     (client.root / "run/body").write_bytes(BODY)
     with without_offloads(lab), shared(lab, pool, HOSTS[0]):
-        told = [_post(lab, pool) for _ in range(8)]
-    assert {one["server"] for one in told} == {"vm1", "vm3"}, (
-        "one elsewhere, one of the host's own"
-    )
+        told = [_post(lab, pool)]
+        while len({one["server"] for one in told}) < 2:
+            assert len(told) < 20, "one elsewhere, one of the host's own"
+            told.append(_post(lab, pool))
+    assert {one["server"] for one in told} == {"vm1", "vm3"}
     assert {(one["length"], one["crc32"]) for one in told} == {(len(BODY), zlib.crc32(BODY))}
 
 
