@@ -46,6 +46,15 @@ def counters(maps: Maps, number: int, record: MemberRecord) -> MemberCounters:
     )
 
 
+def ticks_since(seen: int, now: int) -> int:
+    """Jiffies from a moment to ``now``, of which only 32 bits are known.
+
+    None have passed since a moment that is later: a packet has come while the map was read.
+    """
+    passed = now - seen & 0xFFFFFFFF
+    return passed if passed < 1 << 31 else 0
+
+
 def flows(maps: Maps, state: PoolState, limit: int, now: int, second: int) -> tuple[Flow, ...]:
     """Connections of a pool; ``now`` in jiffies (32 bits of it), of which ``second`` are one."""
     return tuple(islice(_flows(maps, state, now, second), limit))
@@ -61,7 +70,7 @@ def _flows(maps: Maps, state: PoolState, now: int, second: int) -> Iterator[Flow
                 port=Port(_PROTOCOL_OF[key.protocol], int.from_bytes(key.port)),
                 member_id=UUID(bytes=member.id),
                 state=_STATES[flow.state],
-                idle=round((now - flow.seen & 0xFFFFFFFF) / second, 1),
+                idle=round(ticks_since(flow.seen, now) / second, 1),
             )
 
 

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from cloudlb.engines import records
 from cloudlb.engines.base import Sharer, asking_for
+from cloudlb.engines.explain import ticks_since
 from cloudlb.engines.mirror import PoolState
 from cloudlb.model.eastwest import LONGEST_IDLE, FlowEntry
 from cloudlb.model.ether import Mac
@@ -50,7 +51,7 @@ class Sharing(Sharer):
         """From the map of connections."""
         now, ids = self._programs.run("sweep"), _Ids(self._maps)
         for key, flow in self._maps.flows.items():
-            idle = (now - flow.seen & 0xFFFFFFFF) / self._second
+            idle = ticks_since(flow.seen, now) / self._second
             if idle > newer_than:
                 continue
             entry = ids.entry(key, flow, min(int(idle), LONGEST_IDLE))

@@ -99,6 +99,17 @@ def test_all_connections_are_told_with_their_age(bench: Bench) -> None:
 
 
 @pytest.mark.requirement("L14")
+def test_a_connection_with_a_packet_while_all_are_read_is_told_as_young(bench: Bench) -> None:
+    """Its packet is later than the moment from which ages are counted."""
+    bench.apply(shared(1))
+    bench.direct(tcp("S"))
+    bench.age(-2)
+    assert [told.idle for told in sharer(bench).all(60.0)] == [0]
+    (flow,) = bench.engine.flows(director(()).pool_id, 10)
+    assert flow.idle == 0
+
+
+@pytest.mark.requirement("L14")
 @pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 @pytest.mark.parametrize("algorithm", [Algorithm.ROUND_ROBIN, Algorithm.LC_ACTIVE])
 def test_a_connection_goes_on_where_another_director_has_it(
