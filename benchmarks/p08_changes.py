@@ -81,6 +81,7 @@ def _pool(site: Site, address: IPv4Address, data_plane: str) -> Iterator[Apply]:
         address, names, drain_timeout=3600, data_plane=data_plane, scheduler=scheduler
     )
     pool = site.ask("POST", "/pools?wait=20", spec)["pool"]
+    site.introduce(pool["id"])
     path = f"/pools/{pool['id']}"
     ids = {member["server_name"]: member["id"] for member in pool["members"]}
 

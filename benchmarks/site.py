@@ -112,12 +112,28 @@ class Site:
         yield
         self._in_guests("del", addresses, 0)
 
+    def introduce(self, pool_id: str) -> None:
+        """All guests ask for a neighbour, as guests do sooner or later, and the hosts know their
+        own addresses then, without which edge NAT sends them nothing.
+        """
+        client = self.lab.host("client").spec.lan4
+        self._run_in_guests(f"ip neigh flush dev eth0; ping -c 1 -W 5 {client}")
+
+        def are_known() -> bool:
+            pool = self.ask("GET", f"/pools/{pool_id}")["pool"]
+            known = all(member["addresses"] for member in pool["members"])
+            return known and pool["status"]["realized"]["state"] == "yes"
+
+        wait_for("the guests' addresses are known", are_known, 30)
+
     def _in_guests(self, verb: str, addresses: Sequence[IPv4Address], ignore: int) -> None:
         names = " ".join(map(str, addresses))
-        script = (
+        self._run_in_guests(
             f"echo {ignore} >/proc/sys/net/ipv4/conf/all/arp_ignore; "
             f"for a in {names}; do ip address {verb} $a/32 dev lo; done"
         )
+
+    def _run_in_guests(self, script: str) -> None:
         threads = [
             threading.Thread(target=guest.run, args=(["sh", "-c", script],))
             for guest in self.lab.guests
