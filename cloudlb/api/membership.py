@@ -236,7 +236,9 @@ def check_same_server(record: MemberRecord, spec: Mapping[str, Any]) -> None:
     place = record.where.placement
     same_addresses = {str(a) for a in place.addresses} if place else set()
     for name, known in (("server", same), ("address", same_addresses)):
-        if spec.get(name) is not None and spec[name] not in known:
+        if spec.get(name) is None:
+            continue
+        if Wanted("member", {name: spec[name]}).reference not in known:
             raise InvalidRequest(
                 "The server of a member is fixed at its creation; add a member for the other "
                 "server and remove this one.",

@@ -22,6 +22,8 @@ from cloudlb.rpc.context import RequestContext
 from cloudlb.schemas.fields import Schema
 
 MAX_BODY = 1 << 20
+MAX_DEPTH = 32
+"""Lists and objects in each other; the deepest body that is taken has five."""
 _BODY_TYPES = ("application/json", "application/merge-patch+json")
 
 
@@ -181,11 +183,29 @@ def _read(req: falcon.Request) -> Any:
     if len(data) > MAX_BODY or (req.content_length or 0) > MAX_BODY:
         raise falcon.HTTPContentTooLarge(description=f"The body is longer than {MAX_BODY} bytes.")
     try:
-        return json.loads(data, parse_constant=_no_constant)
+        found = json.loads(data, parse_constant=_no_constant)
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.", field="body") from None
+        raise _too_deep() from None
     except ValueError as error:
         raise InvalidRequest(f"The body is no JSON: {error}.", field="body") from None
+    if _depth_exceeds(MAX_DEPTH, found):
+        raise _too_deep()
+    return found
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested more than {MAX_DEPTH} deep.", field="body")
+
+
+def _depth_exceeds(limit: int, data: Any) -> bool:
+    """Whether lists and objects stand in each other more than so many times."""
+    level = [data]
+    for _ in range(limit + 1):
+        nested = [each for each in level if isinstance(each, dict | list)]
+        if not nested:
+            return False
+        level = [i for each in nested for i in (each.values() if isinstance(each, dict) else each)]
+    return True
 
 
 def _no_constant(name: str) -> None:

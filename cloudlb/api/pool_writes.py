@@ -208,6 +208,8 @@ def wanted(specs: Sequence[dict[str, Any]], field: str) -> list[Wanted]:
 
 
 def _network(session: Session, text: str) -> Network:
+    """The network of a new pool, which stays as it is until the pool is stored."""
+    networks.keep(session, [text])
     record = networks.get(session, UUID(text))
     if record is None:
         raise InvalidRequest(

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
-from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
 
 from cloudlb.model.errors import InvalidRequest
 from cloudlb.model.ether import Mac
@@ -79,7 +79,8 @@ def problems(schema: Schema, data: Any) -> list[str]:
 
 
 def _errors(schema: Schema, data: Any) -> Iterable[ValidationError]:
-    return _validator(_Held(schema)).iter_errors(data)
+    errors: Iterable[ValidationError] = _validator(_Held(schema)).iter_errors(data)
+    return errors
 
 
 class _Held:
@@ -95,9 +96,20 @@ class _Held:
         return isinstance(other, _Held) and other.schema is self.schema
 
 
+def _unique_items(validator: Any, unique: Any, items: Any, schema: Schema) -> Iterable[Any]:
+    """Not of a list that is too long anyway: each item would be compared with all others."""
+    if isinstance(items, list) and len(items) <= schema["maxItems"]:
+        yield from Draft202012Validator.VALIDATORS["uniqueItems"](validator, unique, items, schema)
+
+
+_Validator: Any = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator, {"uniqueItems": _unique_items}
+)
+
+
 @cache
-def _validator(held: _Held) -> Draft202012Validator:
-    return Draft202012Validator(held.schema, format_checker=FORMATS)
+def _validator(held: _Held) -> Any:
+    return _Validator(held.schema, format_checker=FORMATS)
 
 
 def _complete(schema: Schema, data: Any) -> Any:
@@ -200,6 +212,6 @@ def _number(name: str, schema: Schema, text: str) -> Any:
         number = int(text) if schema["type"] == "integer" else float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise InvalidRequest(f"must be a {schema['type']}, not {_short(text)!r}.", field=name)
     return number

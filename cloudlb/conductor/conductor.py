@@ -67,7 +67,7 @@ class Conductor:
         now = self._clock()
         is_silent = self._silent(now)
         with self._sessions.read() as session:
-            ripe = removal.ripe(session, is_silent)
+            ripe = removal.ripe(session, is_silent, now)
 
         def work(session: Session) -> desired.Bell:
             held = locks.take(session, (), ripe)

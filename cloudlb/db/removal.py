@@ -3,7 +3,8 @@
 
 Deletion is a mark. A removed pool goes when every host has said that it has nothing of it; a
 removed member when every host has applied its removal and none still has connections of it. A
-silent host holds nothing up: a pool goes without it, and its address stays in quarantine.
+silent host does not hold up a pool: that goes without it, and its address stays in quarantine. It
+may have connections of a removed member, which goes when the time that these had is over.
 """
 
 import logging
@@ -40,8 +41,13 @@ def decide(
     known: Sequence[MemberRecord],
     realizations: Sequence[RealizationRecord],
     is_silent: Silent,
+    now: float,
 ) -> Verdict:
-    """What of a pool is gone."""
+    """What of a pool is gone.
+
+    A host that has not heard of a member's removal, since it is silent or the bus is down, goes on
+    with its connections, and must not find it gone when it hears again.
+    """
     wanted = set() if record.removing else desired.hosts_of(record.pool, known)
     done = tuple(r.host for r in realizations if facts.is_gone(r) and r.host not in wanted)
     rest = [r for r in realizations if r.host not in done]
@@ -51,18 +57,27 @@ def decide(
             return Verdict(done, pool=True, silent=silent)
         return Verdict(done)
     speaking = [r for r in rest if not is_silent(r)]
-    gone = [m for m in known if m.removing and not any(facts.holds(r, m) for r in speaking)]
-    return Verdict(done, tuple(m.member.id for m in gone))
+
+    def is_gone(m: MemberRecord) -> bool:
+        holders = speaking if _has_drained(record, m, now) else rest
+        return m.removing and not any(facts.holds(r, m) for r in holders)
+
+    return Verdict(done, tuple(m.member.id for m in known if is_gone(m)))
 
 
-def ripe(session: Session, is_silent: Silent) -> set[UUID]:
+def _has_drained(record: PoolRecord, member: MemberRecord, now: float) -> bool:
+    """Whether the time is over that a removed member's connections have."""
+    return now >= (member.deleted_at or now) + record.pool.drain_timeout
+
+
+def ripe(session: Session, is_silent: Silent, now: float) -> set[UUID]:
     """The pools of which something that was deleted is gone, by what can be seen without locks."""
     waiting = facts.being_removed(session)
     records = pools.some(session, waiting)
     return {
         record.pool.id
         for record, known, realizations in _around(session, records)
-        if decide(record, known, realizations, is_silent) != Verdict()
+        if decide(record, known, realizations, is_silent, now) != Verdict()
     }
 
 
@@ -81,7 +96,7 @@ def settle(
     told: set[str] = set()
     wanted = sorted({*touched, *moved} & held.pools.keys())
     for record, known, realizations in _around(session, [held.pools[p] for p in wanted]):
-        verdict = decide(record, known, realizations, is_silent)
+        verdict = decide(record, known, realizations, is_silent, now)
         for host in verdict.hosts:
             desired.forget(session, record.pool.id, host)
         _log(record, verdict)

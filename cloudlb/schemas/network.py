@@ -37,7 +37,8 @@ SPEC: dict[str, Schema] = {
         **_BLOCKS,
         "default": [],
         "description": "The blocks from which pools may claim addresses; each inside a prefix, "
-        "and without the addresses of routers, which no agent reports.",
+        "and without the addresses of routers that are not a host's default gateway: no agent "
+        "reports these.",
     },
 }
 

@@ -315,8 +315,27 @@ def test_odd_paths_and_parameters_never_fail(cloud: Control, method: str, path: 
             start, end = url.index("{"), url.index("}")
             url = url[:start] + rng.choice(odd).replace("{}", "%7B%7D") + url[end + 1 :]
         query = rng.choice(
-            ["", "?limit=1", "?limit=%00", "?marker=%00", "?name=%ED%A0%80", "?wait=-1"]
+            [
+                *("", "?limit=1", "?limit=%00", "?marker=%00", "?name=%ED%A0%80", "?wait=-1"),
+                *(f"?{name}={'9' * 309}" for name in ("limit", "wait", "client_port", "port")),
+            ]
         )
         body = "{}" if method in WRITES else None
         answer = cloud.call(method.upper(), url + query, body)
         assert answer.status_code < 500, f"{method} {url}{query}: {answer.text}"
+
+
+@pytest.mark.parametrize("depth", [33, 500, *range(970, 1000), 5000, 200_000])
+@pytest.mark.parametrize("body", ['{"pool": {"name": %s}}', "%s"])
+def test_deeply_nested_bodies_are_refused(cloud: Control, body: str, depth: int) -> None:
+    answer = cloud.call("POST", "/v1/pools", body % ("[" * depth + "]" * depth))
+    assert answer.status_code == 400, answer.text
+    assert "nested" in answer.json["detail"]
+
+
+def test_a_list_that_is_too_long_is_refused_at_once(cloud: Control) -> None:
+    """To compare each of its items with all others takes minutes for a body of this size."""
+    ports = [{"protocol": "tcp", "port": 1 + number % 65535} for number in range(25_000)]
+    answer = cloud.call("POST", "/v1/pools", json.dumps({"pool": {"name": "x", "ports": ports}}))
+    assert answer.status_code == 400
+    assert "at most 64 items" in answer.json["detail"]

@@ -377,3 +377,29 @@ def test_pools_of_a_network_do_not_wait_for_each_other(
 
     _together(lambda: sessions.write(work))
     elsewhere.close()
+
+
+@on_servers
+def test_a_network_does_not_change_while_a_pool_is_made_in_it(
+    cloud: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = cloud.get("/v1/networks").json["networks"][0]["id"]
+    body = {"network": {"vip_range": ["192.0.2.144/28"]}}
+    answers: list[int] = []
+    narrowing = threading.Thread(
+        target=lambda: answers.append(cloud.patch(f"/v1/networks/{network}", body).status_code)
+    )
+    look = hosts.everything
+
+    def look_late(*args: Any) -> list[Any]:
+        """The network has been read; who may change it now has half a second."""
+        monkeypatch.setattr(hosts, "everything", look)
+        narrowing.start()
+        narrowing.join(0.5)
+        return look(*args)
+
+    monkeypatch.setattr(hosts, "everything", look_late)
+    pool = cloud.pool(address="192.0.2.133")
+    narrowing.join(10)
+    assert answers == [409]
+    assert cloud.get(f"/v1/pools/{pool['id']}").json["pool"]["address"] == "192.0.2.133"

@@ -116,7 +116,16 @@ def test_a_pool_turns_to_round_robin_only_when_its_weights_allow_it(cloud: Contr
 def test_the_server_of_a_member_is_fixed(cloud: Control, pool: dict[str, Any]) -> None:
     path = f"/v1/pools/{pool['id']}/members/{pool['members'][0]['id']}"
     assert cloud.patch(path, {"member": {"server": "web2"}}).status_code == 400
-    assert cloud.patch(path, {"member": {"server": "web1"}}).status_code == 200
+    member = pool["members"][0]
+    for name in ("web1", member["server"], member["server"].upper()):
+        assert cloud.patch(path, {"member": {"server": name}}).status_code == 200
+
+
+@pytest.mark.parametrize("spelling", ["2001:db8::11", "2001:DB8:0:0::11"])
+def test_an_address_may_be_written_in_any_way(cloud: Control, spelling: str) -> None:
+    (member,) = cloud.pool(members=[{"address": "2001:db8::11"}])["members"]
+    path = f"/v1/pools/{member['pool_id']}/members/{member['id']}"
+    assert cloud.patch(path, {"member": {"address": spelling}}).status_code == 202
 
 
 def test_the_whole_list_is_replaced_by_server(cloud: Control, pool: dict[str, Any]) -> None:

@@ -109,15 +109,22 @@ def test_after_a_start_of_the_conductor_hosts_get_time_to_speak(
     assert cloud.get(f"/v1/pools/{pool['id']}").status_code == 404
 
 
-def test_a_silent_host_does_not_hold_a_member_either(cloud: Control) -> None:
-    pool = cloud.pool(members=[{"server": "web1"}, {"server": "web3"}])
+def test_a_silent_host_holds_a_member_until_its_connections_must_have_ended(
+    cloud: Control,
+) -> None:
+    members = [{"server": "web1"}, {"server": "web3"}]
+    pool = cloud.pool(members=members, drain_timeout=120)
     cloud.all_work()
     path = f"/v1/pools/{pool['id']}/members/{pool['members'][0]['id']}"
     cloud.delete(path)
     for name in ("d1", "c2"):
         cloud.agents[name].work()
     _silence(cloud, "c1", "d1", "c2")
-    assert cloud.get(path).status_code == 200
+    cloud.conductor.sweep()
+    assert cloud.get(path).json["member"]["removing"]
+    cloud.clock.pass_seconds(120)
+    for name in ("d1", "c2"):
+        cloud.agents[name].work()
     cloud.conductor.sweep()
     assert cloud.get(path).status_code == 404
 

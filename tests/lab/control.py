@@ -86,6 +86,10 @@ class Cloud:
         """Whether every host has the pool's current generation."""
         return bool(self.show(pool)["status"]["realized"]["state"] == "yes")
 
+    def host(self, name: str) -> dict[str, Any]:
+        """A host as the control plane knows it."""
+        return self.ok("GET", f"/hosts/{name}")["host"]  # type: ignore[no-any-return]
+
     def stats(self, pool: dict[str, Any]) -> dict[str, Any]:
         """Counters of a pool."""
         return self.ok("GET", f"/pools/{pool['id']}/stats")  # type: ignore[no-any-return]

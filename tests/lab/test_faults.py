@@ -15,7 +15,11 @@ from tests.lab.control import Cloud, get, url, wait_agent_without_conductor, wai
 from tests.soak import count
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
 WEIGHTS = {"round_robin": [0, 1], "source_hash": [0, 1, 5]}
+CONDUCTOR_SWEEP = 5
+CONNECTION_SWEEP = 2
+"""Seconds between two looks for what is over."""
 
 
 def _restart(lab: Lab, host: str, name: str) -> None:
@@ -88,12 +92,13 @@ def test_what_became_stale_while_an_agent_was_dead_is_removed(lab: Lab, cloud: C
 
 
 @pytest.mark.requirement("L9")
+@FAMILIES
 @pytest.mark.parametrize("scheduler", WEIGHTS)
 def test_random_changes_of_a_pool_break_no_connection(
-    lab: Lab, cloud: Cloud, scheduler: str
+    lab: Lab, cloud: Cloud, scheduler: str, version: int
 ) -> None:
     rng = random.Random(scheduler)
-    pool = cloud.pool(ALL, scheduler=scheduler)
+    pool = cloud.pool(ALL, version, scheduler=scheduler)
     present = dict.fromkeys(ALL)
     with Load.flows(lab, pool["address"], 60, interval=0.2) as load:
         for _ in range(count(25, 1000)):
@@ -225,6 +230,29 @@ def _claims(cloud: Cloud, address: str) -> bool:
     if status == 202:
         cloud.ok("DELETE", f"/pools/{answer['pool']['id']}?wait=20")
     return status == 202
+
+
+@pytest.mark.requirement("L9")
+def test_a_member_that_is_removed_while_its_director_is_silent_drains(
+    lab: Lab, cloud: Cloud
+) -> None:
+    """For longer than its silence counts as life: what it then hears cuts no connection."""
+    pool = cloud.pool(["vm1", "vm3"])
+    path = f"/pools/{pool['id']}/members/{cloud.members(pool)['vm1']['id']}"
+    with Load.flows(lab, pool["address"], 12) as load:
+        lab.host("director").service("agent").kill()
+        try:
+            cloud.ok("DELETE", path)
+            wait_until("it counts as dead", lambda: not cloud.host("director")["alive"])
+            time.sleep(2 * CONDUCTOR_SWEEP)
+            assert cloud.ok("GET", path)["member"]["removing"]
+        finally:
+            lab.host("director").service("agent").start()
+        lab.wait_agent("director")
+        wait_until("the removal arrives", lambda: cloud.realized(pool))
+        time.sleep(2 * CONNECTION_SWEEP)
+        assert cloud.stats(pool)["stats"]["active"] == 12
+    assert not harm(load.result), load.result
 
 
 @pytest.mark.requirement("L18")

@@ -151,6 +151,17 @@ def test_counters_agree_with_what_the_client_did(lab: Lab, cloud: Cloud, version
 
 
 @FAMILIES
+@pytest.mark.requirement("L16")
+def test_packets_count_as_they_are_on_the_link(lab: Lab, cloud: Cloud, version: int) -> None:
+    """A guest leaves it to others to cut what it sends: its frames are larger than packets."""
+    pool = cloud.pool(["vm1"], version)
+    lab.host("client").run(["curl", "-s", "-o", "/dev/null", f"{url(pool)}bytes/5000000"])
+    stats = cloud.stats(pool)["stats"]
+    assert stats["bytes_out"] > 5_000_000
+    assert 5_000_000 / 1500 < stats["packets_out"] < 5_000_000 / 1000
+
+
+@FAMILIES
 @pytest.mark.parametrize(
     ("scheduler", "first"),
     [("round_robin", 20100), ("least_connections", 20200), ("maglev", 20300)],

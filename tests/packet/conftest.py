@@ -92,10 +92,15 @@ class Bench:
         assert result in (PASS, DROP)
         return out if result == PASS else None
 
-    def run(self, program: str, frame: bytes, ifindex: int, repeat: int = 1) -> tuple[int, bytes]:
-        """What a program makes of a frame that arrives at an interface."""
-        context = bytearray(192)
-        context[40:44] = ifindex.to_bytes(4, "little")  # __sk_buff.ifindex (linux/bpf.h)
+    def run(
+        self, program: str, frame: bytes, ifindex: int, repeat: int = 1, segment: int = 0
+    ) -> tuple[int, bytes]:
+        """What a program makes of a frame that arrives at an interface, to be cut in segments
+        of so many octets if not 0.
+        """
+        context = bytearray(192)  # struct __sk_buff (linux/bpf.h)
+        context[40:44] = ifindex.to_bytes(4, "little")
+        context[176:180] = segment.to_bytes(4, "little")  # gso_size
         result, out, _ = self.programs.libbpf.test_run(
             self.programs.fd(program), frame, bytes(context), repeat
         )

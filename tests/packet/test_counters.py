@@ -52,6 +52,23 @@ def test_what_a_member_answers_counts_for_it(bench: Bench, vip: Address) -> None
 
 
 @FAMILIES
+@pytest.mark.parametrize("options", [[], [("Timestamp", (1, 2))]], ids=["plain", "options"])
+@pytest.mark.parametrize(("octets", "packets"), [(300 * 4, 4), (300 * 4 + 1, 5), (10, 1)])
+def test_what_is_still_to_be_cut_counts_as_the_packets_that_it_becomes(
+    bench: Bench, vip: Address, options: list[object], octets: int, packets: int
+) -> None:
+    bench.apply(both(director(backends(17), address=vip), 17))
+    there = TCP(sport=40000, dport=80, flags="S", options=options) / bytes(octets)
+    back = TCP(sport=80, dport=40000, flags="A", options=options) / bytes(octets)
+    asked = bytes(ether() / ip(client_of(vip), vip) / there)
+    answered = bytes(ether(CLIENT_MAC, GUEST_MAC) / ip(vip, client_of(vip)) / back)
+    bench.run("director", asked, bench.uplink, segment=300)
+    bench.run("from_guest", answered, bench.tap, segment=300)
+    (counters,) = bench.engine.counters(POOL)
+    assert (counters.packets_in, counters.packets_out) == (packets, packets)
+
+
+@FAMILIES
 def test_what_a_guest_says_for_itself_does_not_count(bench: Bench, vip: Address) -> None:
     bench.apply(compute(17, address=vip))
     bench.run("from_guest", answer(vip, vip + 1), bench.tap)

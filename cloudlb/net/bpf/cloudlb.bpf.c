@@ -100,7 +100,7 @@ int from_guest(struct __sk_buff *skb)
 		return nat_from_guest(skb, &p);
 	if (!holds_address(member))
 		return NOT_OURS;
-	count_answer(skb, *number);
+	count_answer(skb, &p, *number);
 	if (serves_by(member, MODE_TUN) && p.protocol == IPPROTO_TCP && p.kind != KIND_FRAGMENT)
 		clamp_mss(skb, port, member, &p);
 	return NOT_OURS;

@@ -78,12 +78,28 @@ static __always_inline void follow(struct flow *flow, const struct flow_key *key
 	enter(flow, key, next_state(flow->state, p));
 }
 
-static __always_inline void count_answer(struct __sk_buff *skb, __u32 member)
+/* How many packets a frame is on a link. What a guest leaves to be cut says how large its segments
+ * are to be, and not how many.
+ */
+static __always_inline __u32 packets_of(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 head = p->l4 + sizeof(struct udphdr), size = skb->gso_size;
+	__u8 words;
+
+	if (skb->gso_segs > 1 || !size)
+		return skb->gso_segs > 1 ? skb->gso_segs : 1;
+	if (p->protocol == IPPROTO_TCP && !bpf_skb_load_bytes(skb, p->l4 + 12, &words, 1))
+		head = p->l4 + (words >> 4) * 4;
+	return skb->len > head ? (skb->len - head + size - 1) / size : 1;
+}
+
+static __always_inline void count_answer(struct __sk_buff *skb, const struct packet *p,
+					 __u32 member)
 {
 	struct traffic *t = bpf_map_lookup_elem(&traffic, &member);
 
 	if (t) {
-		t->packets_out += skb->gso_segs > 1 ? skb->gso_segs : 1;
+		t->packets_out += packets_of(skb, p);
 		t->bytes_out += skb->len;
 	}
 }

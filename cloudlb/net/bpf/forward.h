@@ -2,17 +2,18 @@
 /* Where packets leave the director for their member. */
 #pragma once
 
+#include "flow.h"
 #include "maps.h"
 #include "parse.h"
 #include "too_big.h"
 #include "tunnel.h"
 
-static __always_inline void count_in(struct __sk_buff *skb, __u32 number)
+static __always_inline void count_in(struct __sk_buff *skb, const struct packet *p, __u32 number)
 {
 	struct traffic *traffic_of = bpf_map_lookup_elem(&traffic, &number);
 
 	if (traffic_of) {
-		traffic_of->packets_in += skb->gso_segs > 1 ? skb->gso_segs : 1;
+		traffic_of->packets_in += packets_of(skb, p);
 		traffic_of->bytes_in += skb->len;
 	}
 }
@@ -25,7 +26,7 @@ static __always_inline int forward_in_tunnel(struct __sk_buff *skb, const struct
 		return drop_for(EVENT_NO_TUNNEL);
 	if (too_big(skb, port, member, p))
 		return tell_too_big(skb, port, member, p);
-	count_in(skb, number);
+	count_in(skb, p, number);
 	return wrap(skb, port, member, p);
 }
 
@@ -43,7 +44,7 @@ GLOBAL int forward(struct __sk_buff *skb, const struct port *port, const struct 
 		return forward_in_tunnel(skb, port, number, member, p);
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
-	count_in(skb, number);
+	count_in(skb, p, number);
 	/* Both addresses: behind a learning bridge the source must be the forwarder's own. */
 	__builtin_memcpy(eth->h_dest, member->mac, 6);
 	__builtin_memcpy(eth->h_source, port->mac, 6);

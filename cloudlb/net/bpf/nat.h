@@ -137,7 +137,7 @@ static __always_inline int later_part_from_guest(struct __sk_buff *skb, const st
 	if (known->fate != PARTS_GO)
 		return NOT_OURS;
 	pools = known->address;
-	count_answer(skb, known->member);
+	count_answer(skb, p, known->member);
 	if (write_address(skb, p->version, ETH_HLEN, SOURCE, &p->source, &pools))
 		return TC_ACT_SHOT;
 	return NOT_OURS;
@@ -248,7 +248,7 @@ static __always_inline int segment_from_guest(struct __sk_buff *skb, struct pack
 		waiting = settle(skb, p, &pools.address, member);
 	if (waiting)
 		return release_parts(skb, p, waiting, BPF_F_INGRESS);
-	count_answer(skb, member);
+	count_answer(skb, p, member);
 	if (write_end(skb, p, SOURCE, &guest, &pools))
 		return TC_ACT_SHOT;
 	return NOT_OURS;
@@ -297,7 +297,7 @@ static __always_inline int error_from_guest(struct __sk_buff *skb, const struct 
 		return NOT_OURS;
 	pools.address = session->address;
 	pools.port = session->port;
-	count_answer(skb, session->member);
+	count_answer(skb, p, session->member);
 	if (write_quoted_end(skb, p, &quoted, ip, DESTINATION, &guest, &pools))
 		return TC_ACT_SHOT;
 	return NOT_OURS;
