@@ -209,8 +209,7 @@ def wanted(specs: Sequence[dict[str, Any]], field: str) -> list[Wanted]:
 
 def _network(session: Session, text: str) -> Network:
     """The network of a new pool, which stays as it is until the pool is stored."""
-    networks.keep(session, [text])
-    record = networks.get(session, UUID(text))
+    record = networks.get(session, UUID(text), keep=True)
     if record is None:
         raise InvalidRequest(
             f"There is no network {text}; /v1/networks lists them.", field="pool.network_id"

@@ -34,10 +34,14 @@ def _record(row: NetworkRow) -> NetworkRecord:
     return NetworkRecord(load(row), row.created_at, row.updated_at)
 
 
-def get(session: Session, network_id: UUID, lock: bool = False) -> NetworkRecord | None:
-    """The network with this id; ``lock`` keeps other writers from it."""
+def get(
+    session: Session, network_id: UUID, lock: bool = False, keep: bool = False
+) -> NetworkRecord | None:
+    """The network with this id; ``lock`` keeps other writers from it, and so does ``keep`` but for
+    those that keep it, too.
+    """
     query = select(NetworkRow).where(NetworkRow.id == str(network_id))
-    row = session.scalar(query.with_for_update() if lock else query)
+    row = session.scalar(query.with_for_update(read=keep) if lock or keep else query)
     return None if row is None else _record(row)
 
 
