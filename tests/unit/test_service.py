@@ -17,8 +17,11 @@ from cloudlb.service import Service, explained, notify
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """The handlers of this process are put back."""
-    saved = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    """Those of a fresh process, also where a shell runs the tests in the background and has them
+    ignore Ctrl-C; the handlers of this process are put back.
+    """
+    fresh = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    saved = {number: signal.signal(number, handler) for number, handler in fresh.items()}
     yield
     for number, handler in saved.items():
         signal.signal(number, handler)
@@ -40,8 +43,6 @@ def test_a_signal_ends_all_threads_and_the_process_in_good_order(number: signal.
     service = Service("test")
     for name in ("a", "b"):
         service.thread(name, lambda stopping: (_wait(stopping), ended.append(1))[0])
-    before = signal.getsignal(number)
-    assert before in (signal.SIG_DFL, signal.default_int_handler)
     service.thread("killer", kill_when_ready)
     assert service.run() == 0
     assert ended == [1, 1]
