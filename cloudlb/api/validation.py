@@ -133,8 +133,8 @@ def _path(parts: Iterable[str | int], last: str = "") -> str:
 
 def _explain(error: Any) -> tuple[str, str]:
     keyword, limit = error.validator, error.validator_value
-    if keyword == "required":
-        missing = next(name for name in limit if name not in error.instance)
+    if keyword == "required":  # an error for each, which its message alone names
+        missing = next(name for name in limit if error.message.startswith(repr(name)))
         return _path(error.absolute_path, missing), "is required"
     if keyword == "additionalProperties":
         known = error.schema["properties"]

@@ -101,6 +101,8 @@ _MEMBER_STATUS = (
     "name",
     "server",
     "host",
+    "weight",
+    "admin_state_up",
     "placement",
     "placement_reason",
     "health",

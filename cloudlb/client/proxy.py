@@ -185,6 +185,8 @@ class Proxy(proxy.Proxy):
                 deleted.fetch(self)
             except exceptions.NotFoundException:
                 return ""
+            if isinstance(deleted, Member):
+                return "its last connections may end, for the pool's drain_timeout at the most"
             return "a host still has a part of it"
 
         self._until(missing, timeout, "is still there")

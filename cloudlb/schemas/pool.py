@@ -264,6 +264,8 @@ _MEMBER_STATUS = record(
             "name",
             "server",
             "host",
+            "weight",
+            "admin_state_up",
             "placement",
             "placement_reason",
             "health",

@@ -339,3 +339,9 @@ def test_a_list_that_is_too_long_is_refused_at_once(cloud: Control) -> None:
     answer = cloud.call("POST", "/v1/pools", json.dumps({"pool": {"name": "x", "ports": ports}}))
     assert answer.status_code == 400
     assert "at most 64 items" in answer.json["detail"]
+
+
+def test_every_field_that_is_missing_is_named(cloud: Control) -> None:
+    answer = cloud.call("POST", "/v1/pools", '{"pool": {}}')
+    named = {problem["field"] for problem in answer.json["errors"]}
+    assert named == {"pool.network_id", "pool.name", "pool.ports"}

@@ -382,10 +382,20 @@ def test_a_deletion_waits_until_no_host_has_anything(done, shown, run, site, poo
     code, _, err = run("pool delete web --wait --timeout 1.2")
     assert code == 1
     assert "The pool 'web' is deleted, but after 1.2 s it is still there" in err
+    assert err.splitlines()[-1] == "1 of 1 pools are not gone yet."
     assert shown("pool list")[0]["Removing"] is True
     threading.Timer(0.5, site.catch_up).start()
     done("pool delete web --wait")
     assert shown("pool list") == []
+
+
+@pytest.mark.parametrize(("option", "why"), [("--weight 0", "its weight"), ("--disable", "dis")])
+def test_the_status_says_why_a_member_takes_nothing_new(done, shown, pool, option, why):
+    done(f"pool member set web vm1 {option}")
+    rows = {(row["Name"], row["Condition"]): row for row in shown("pool status web")}
+    row = rows["vm1", "admin"]
+    assert row["State"] == "no new connections"
+    assert why in row["Reason"]
 
 
 def test_the_name_of_a_pool_that_is_going_is_free(shown, run, site, pool):

@@ -278,9 +278,11 @@ class Delete(Noun):
         self.proxy  # noqa: B018 -- an API that does not answer is one failure, not one for each
         references = getattr(parsed_args, self.noun)
         deleted = [self._try_to_delete(parsed_args, each) for each in references]
-        failed = sum(not self._is_gone(parsed_args, each) for each in deleted)
-        if failed:
+        late = sum(not self._is_gone(parsed_args, item) for item in deleted if item is not None)
+        if failed := deleted.count(None):
             raise CommandError(f"{failed} of {len(references)} {self.noun}s failed to delete.")
+        if late:
+            raise CommandError(f"{late} of {len(references)} {self.noun}s are not gone yet.")
 
     def _try_to_delete(self, args: argparse.Namespace, reference: str) -> Any:
         try:
@@ -292,8 +294,8 @@ class Delete(Noun):
         return item
 
     def _is_gone(self, args: argparse.Namespace, item: Any) -> bool:
-        if item is None or (left := self._seconds_left(args)) is None:
-            return item is not None
+        if (left := self._seconds_left(args)) is None:
+            return True
         try:
             self.proxy.wait_for_deletion(item, left)
         except SDKException as error:

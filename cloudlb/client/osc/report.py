@@ -37,6 +37,9 @@ def _rows(status: PoolStatus) -> Iterator[tuple[str, str, str, str, str]]:
     for member in status.members:
         where = f"{member['placement']} on {member['host']}" if member["host"] else "waiting"
         yield "member", member["name"], "placement", where, member["placement_reason"]
+        if not member["admin_state_up"] or not member["weight"]:
+            why = "disabled" if not member["admin_state_up"] else "its weight is 0"
+            yield "member", member["name"], "admin", "no new connections", why
         if member["removing"]:
             yield "member", member["name"], "removing", "yes", "its last connections may end"
         yield "member", member["name"], "health", member["health"], member["health_reason"]
