@@ -119,7 +119,6 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
     guests = tuple(
         replace(
             g,
-            port=draw(st.sampled_from((None, 8080))),
             former=_former(draw(st.sets(st.sampled_from(Mode))), _way(g.member_id)["mode"]),
             **_way(g.member_id),
         )
@@ -145,4 +144,5 @@ def _way(member: UUID) -> dict[str, Any]:
     number = member.int & 0xFFFF
     mode = tuple(Mode)[number % len(Mode)]
     address = own(number, 6 if number % 2 else 4)
-    return {"mode": mode, "address": None if mode is Mode.DR else address}
+    port = 8080 if mode is not Mode.DR and number % 3 else None
+    return {"mode": mode, "address": None if mode is Mode.DR else address, "port": port}

@@ -14,7 +14,7 @@ from cloudlb.agents import alone
 from cloudlb.agents.agent import Agent, Conductor, Settings
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine, Timeouts
-from cloudlb.model.dataplane import TableSizes
+from cloudlb.model.dataplane import PortRange, TableSizes
 from cloudlb.model.errors import Misconfigured
 from cloudlb.model.host import Role
 from cloudlb.model.load import Measures
@@ -79,6 +79,19 @@ def _weights(given: dict[str, float]) -> Measures:
     return Measures(**given)
 
 
+def _ports(text: str) -> PortRange:
+    first, dash, last = text.partition("-")
+    try:
+        found = PortRange(int(first), int(last if dash else first))
+    except ValueError:
+        found = PortRange(1, 0)
+    if not 0 < found.first <= found.last < 65536:
+        raise Misconfigured(
+            f"[agent] nat_ports: {text!r} is no range of ports, as 61000-65096 is one."
+        )
+    return found
+
+
 def objects(conf: cfg.ConfigOpts) -> Path:
     """The directory in which an engine keeps what it needs to find again."""
     return Path(conf.agent.state_dir) / "programs"
@@ -101,6 +114,7 @@ def _open_engine(conf: cfg.ConfigOpts) -> Engine:
             closing=group.tcp_closing_timeout,
             udp=group.udp_timeout,
         ),
+        aliases=_ports(group.nat_ports),
     )
     if Role.COMPUTE.value in group.roles and not engine.serves_guests:
         engine.close()

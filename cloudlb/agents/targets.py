@@ -100,9 +100,12 @@ def _on_its_way(
     if backend.mode is Mode.TUN:
         return _in_tunnel(target, backend.address, own)
     protocol = target.monitor.type.protocol
-    if protocol and Port(protocol, target.port) in pool.ports:
+    is_service = bool(protocol and Port(protocol, target.port) in pool.ports)
+    if backend.mode is Mode.EDGE_NAT and is_service:
         target = replace(target, echo_address=backend.address)
         return _from_here(target, own)  # the tap translates the pool's services only
+    if backend.port and is_service:
+        target = replace(target, port=backend.port)
     return _from_here(replace(target, address=backend.address), own)
 
 

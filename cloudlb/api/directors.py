@@ -8,7 +8,7 @@ from cloudlb.api.capabilities import Drivers
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.host import Host, Role
 from cloudlb.model.network import Network
-from cloudlb.model.pool import Forwarding, Pool
+from cloudlb.model.pool import Forwarding, Pool, Translation
 
 
 def can_direct(host: Host, network: Network) -> bool:
@@ -38,6 +38,21 @@ def resolved(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) ->
     if forwarding != old.forwarding:
         _check_no_forwarding(drivers, spec)
     return spec | {"forwarding": None, "directors": None if known else given}
+
+
+def translated(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) -> dict[str, Any]:
+    """The spec with what it leaves open about where packets are translated."""
+    able, given = drivers[spec["data_plane"]].capabilities().translations, spec["translation"]
+    if able:
+        return spec | {"translation": given or Translation.EDGE.value}
+    if given is not None and (old is None or given != old.translation):
+        names = ", ".join(sorted(n for n, d in drivers.items() if d.capabilities().translations))
+        raise InvalidRequest(
+            f"With the data plane {spec['data_plane']} nothing is translated. Leave this out, or "
+            f"choose a data plane that translates: {names}.",
+            field="pool.translation",
+        )
+    return spec | {"translation": None}
 
 
 def _check_no_forwarding(drivers: Drivers, spec: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from cloudlb.model.pool import (
     RotationOrder,
     Scheduler,
     Timeouts,
+    Translation,
 )
 from cloudlb.schemas import pool as schema
 
@@ -46,6 +47,7 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
         connection_count=ConnectionCount(spec["connection_count"]),
         persistence=_persistence(spec["persistence"], address),
         forwarding=None if spec["forwarding"] is None else Forwarding(spec["forwarding"]),
+        translation=None if spec["translation"] is None else Translation(spec["translation"]),
         failover=Failover(spec["failover"]),
         timeouts=_timeouts(spec["timeouts"]),
         monitor=_monitor(spec["monitor"]),

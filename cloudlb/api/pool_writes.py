@@ -47,7 +47,7 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
     drivers = call.environment.drivers
     network = _network(session, spec["network_id"])
     capabilities.check_name(drivers, spec["data_plane"])
-    spec = directors.resolved(drivers, spec)
+    spec = directors.translated(drivers, directors.resolved(drivers, spec))
     known = hosts.everything(session, now, call.environment.host_down_time)
     named = wanted(spec.get("members", ()), "pool.members")
     found = find_servers(session, network, caller(call), named)
@@ -91,7 +91,8 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
     spec = reshape(old)
     pool_spec.check_fixed(old.pool, spec)
     capabilities.check_name(call.environment.drivers, spec["data_plane"])
-    spec = directors.resolved(call.environment.drivers, spec, old.pool)
+    drivers = call.environment.drivers
+    spec = directors.translated(drivers, directors.resolved(drivers, spec, old.pool), old.pool)
     pool = _rebuilt(session, call, network, old.pool, spec)
     pool = directing.settle(session, pool, known)
     realizations = desired.of_pools(session, [pool_id])[pool_id]

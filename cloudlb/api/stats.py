@@ -2,7 +2,8 @@
 """The counters of a pool, asked of its hosts and put together.
 
 Connections and what goes in are counted by directors, where they are chosen; what goes out is
-counted at the members' taps, on their own hosts.
+counted where it is last seen: at the members' taps, on their own hosts, or by the director that
+translates it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -71,7 +72,7 @@ def _member(
         "name": member.member.name,
         "host": place.host if place else None,
         **_sums(_AT_DIRECTOR, key, record.pool.directors, by_host),
-        **_sums(_OUT, key, homes, by_host),
+        **_sums(_OUT, key, {*homes, *record.pool.directors}, by_host),
     }
 
 

@@ -138,5 +138,6 @@ def driver(name: str, data_plane: DataPlaneDriver) -> Json:
         "persistence": able.persistence,
         "members_direct": able.members_direct,
         "port_translation": able.port_translation,
+        "translations": sorted(t.value for t in able.translations),
         "remote_members": able.remote_members,
     }

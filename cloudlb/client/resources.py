@@ -86,6 +86,8 @@ class Pool(_Spec):
     directors: list[str] = Body("directors", type=list)
     #: How members' hosts pass packets on, where these direct; else None.
     forwarding: str | None = Body("forwarding")
+    #: Where the data plane nat translates; else None.
+    translation: str | None = Body("translation")
     #: ``preempt`` or ``stay``, of several directors.
     failover: str = Body("failover")
     #: Number by which several directors elect who announces the address; else 0.
@@ -270,5 +272,7 @@ class Driver(_Noun):
     members_direct: bool = Body("members_direct", type=bool)
     #: A member may have a port of its own.
     port_translation: bool = Body("port_translation", type=bool)
+    #: Where it may translate, as the pool says.
+    translations: list[str] = Body("translations", type=list)
     #: A member may be on a host without an agent.
     remote_members: bool = Body("remote_members", type=bool)

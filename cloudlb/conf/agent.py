@@ -137,6 +137,14 @@ OPTIONS = [
         "100 octets, and 32 more on every CPU. A pool for whose members there is no room is not "
         "realized. Changing it makes the director forget its connections.",
     ),
+    cfg.StrOpt(
+        "nat_ports",
+        default="61000-65096",
+        help="Ports that a director puts in the place of clients' ones, of pools with the "
+        "translation full. Each may be in use once for each end of a member at a time; when none "
+        "is free, connections are refused and counted as no_alias. Ports of the pool itself are "
+        "left out.",
+    ),
     cfg.IntOpt(
         "tcp_opening_timeout",
         default=60,

@@ -26,6 +26,7 @@ from cloudlb.model.pool import (
     RotationOrder,
     Scheduler,
     Timeouts,
+    Translation,
 )
 
 
@@ -51,6 +52,7 @@ def load(row: PoolRow) -> Pool:
         failover=Failover(row.failover),
         virtual_router=row.virtual_router,
         forwarding=None if row.forwarding is None else Forwarding(row.forwarding),
+        translation=None if row.translation is None else Translation(row.translation),
         monitor=None if row.monitor is None else plain.decode(Monitor, row.monitor),
         panic_threshold=row.panic_threshold,
         drain_timeout=row.drain_timeout,
@@ -224,6 +226,7 @@ def _spec(pool: Pool) -> dict[str, object]:
         "failover": pool.failover.value,
         "virtual_router": pool.virtual_router,
         "forwarding": pool.forwarding,
+        "translation": pool.translation,
         "monitor": plain.encode(pool.monitor),
         "panic_threshold": pool.panic_threshold,
         "drain_timeout": pool.drain_timeout,

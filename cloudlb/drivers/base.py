@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from cloudlb.model.dataplane import Plane
-from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.pool import MonitorType, Protocol, Scheduler, Translation
 from cloudlb.model.snapshot import PoolView
 
 
@@ -23,8 +23,9 @@ class Capabilities:
     ``weighted_schedulers`` share by weight; with the others a weight is 0 or 1.
     ``persistence``: clients may be bound to members. ``members_direct``: the hosts of a pool's
     members direct it, and its ``forwarding`` says how these pass packets on.
-    ``port_translation``: a member's port may differ from the virtual one. ``remote_members``:
-    members need not be guests of a host with an agent.
+    ``port_translation``: a member's port may differ from the virtual one. ``translations``: where
+    that may happen, as the pool says. ``remote_members``: members need not be guests of a host
+    with an agent.
     """
 
     description: str
@@ -38,6 +39,7 @@ class Capabilities:
     persistence: bool = True
     members_direct: bool = False
     port_translation: bool = False
+    translations: frozenset[Translation] = frozenset()
     remote_members: bool = False
 
 

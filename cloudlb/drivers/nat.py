@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edge NAT: as direct routing as far as the member's tap, where packets are translated.
+"""NAT: members need not have the pool's address, nor listen on its ports.
 
-A member has neither the pool's address nor any setting for it, and answers the client past the
-director. Requirements L1, L15.
+At the edge, as direct routing as far as the member's tap, where packets are translated: members
+answer the client past the director. Or by the director, as LVS does: what members answer comes
+back by it, because they route it there or, with full NAT, because the director stands in for the
+client. Source: master's thesis, ch. 3 (LVS/NAT); requirements L1, L15, L19, L23.
 """
 
 from collections.abc import Set
@@ -10,12 +12,12 @@ from uuid import UUID
 
 from cloudlb.drivers import placing
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
-from cloudlb.model.dataplane import Plane
-from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.dataplane import Mode, Plane
+from cloudlb.model.pool import MonitorType, Protocol, Scheduler, Translation
 from cloudlb.model.snapshot import PoolView
 
 
-class EdgeNat(DataPlaneDriver):
+class Nat(DataPlaneDriver):
     """Data plane ``nat``."""
 
     name = "nat"
@@ -23,16 +25,25 @@ class EdgeNat(DataPlaneDriver):
     def capabilities(self) -> Capabilities:
         """TCP and UDP of both families, towards guests on the director's own link."""
         return Capabilities(
-            description="Edge NAT: addresses and ports are translated at the member's tap, "
-            "members need not have the pool's address and answer the client directly.",
+            description="NAT: members need not have the pool's address. Addresses and ports are "
+            "translated at the member's tap, and members answer the client directly; or by the "
+            "director, by which the answers come back.",
             protocols=frozenset(Protocol),
             address_families=frozenset({4, 6}),
             schedulers=frozenset(Scheduler),
             monitors=frozenset(MonitorType),
             port_translation=True,
+            translations=frozenset(Translation),
         )
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
         """A frontend on the pool's directors, guests on their hosts once an address is known."""
-        plane = placing.plane(view, host, down, placing.translated)
+        plane = placing.plane(view, host, down, _WAYS[view.pool.translation or Translation.EDGE])
         return plane and placing.with_known_guests(plane)
+
+
+_WAYS = {
+    Translation.EDGE: placing.translated,
+    Translation.DIRECTOR: placing.through_director(Mode.NAT),
+    Translation.FULL: placing.through_director(Mode.FULL_NAT),
+}

@@ -50,6 +50,15 @@ def translated(view: PoolView, m: MemberView, placement: Placement) -> Way:
     return Way(Mode.EDGE_NAT, own, m.member.port)
 
 
+def through_director(mode: Mode) -> "WayTo":
+    """As `translated`, by the director: any member will do whose own address it knows."""
+
+    def way(view: PoolView, m: MemberView, placement: Placement) -> Way:
+        return replace(translated(view, m, placement), mode=mode)
+
+    return way
+
+
 WayTo = Callable[[PoolView, MemberView, Placement], Way]
 
 
@@ -135,4 +144,5 @@ def _backend(m: MemberView, placement: Placement, way: Way, takes_new: bool) -> 
         weight=m.member.weight,
         state=BackendState.ACTIVE if takes_new else BackendState.IDLE,
         address=way.address,
+        port=way.port,
     )

@@ -7,19 +7,26 @@ atomic exchange), then services, then the address. Removal goes the other way.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from pathlib import Path
 from uuid import UUID
 
 from cloudlb.engines import explain, mirror, records
 from cloudlb.engines.base import Engine, HostPort, PortKind, Timeouts, asking_for
+from cloudlb.engines.deliveries import Deliveries
 from cloudlb.engines.mirror import PoolState
 from cloudlb.engines.rotation import Rotations
 from cloudlb.engines.sharing import Sharing
 from cloudlb.model import schedule
-from cloudlb.model.dataplane import Explanation, Flow, MemberCounters, Plane, TableSizes
+from cloudlb.model.dataplane import (
+    Explanation,
+    Flow,
+    MemberCounters,
+    Plane,
+    PortRange,
+    TableSizes,
+)
 from cloudlb.model.errors import EngineError
-from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Port
 from cloudlb.net.bpf.layout import (
@@ -27,7 +34,6 @@ from cloudlb.net.bpf.layout import (
     NO_POOL,
     Connections,
     Count,
-    DeliveryKey,
     Event,
     LearnedKey,
     MemberRecord,
@@ -60,22 +66,29 @@ class EbpfEngine(Engine):
         objects: Path,
         sizes: TableSizes | None = None,
         timeouts: Timeouts | None = None,
+        aliases: PortRange | None = None,
         seed_of: Callable[[UUID], int] = schedule.pool_seed,
     ) -> None:
         self._programs = Programs(bpffs, objects, sizes or TableSizes())
         self._maps = self._programs.maps
         self._port_records = PortMap(self._maps.near_ports, self._maps.ports)
-        ports = self._maps.near_ports.max_entries + self._maps.ports.max_entries
-        self._places = self._maps.learned.max_entries // ports
+        places = self._maps.near_ports.max_entries + self._maps.ports.max_entries
+        self._places = self._maps.learned.max_entries // places
         self._seed_of = seed_of
         self._filters = Filters()
         self._ports: dict[int, HostPort] = {}
         self._found = self._filters.marked()
-        limits = timeouts or Timeouts()
+        limits, ports = timeouts or Timeouts(), aliases or PortRange()
         self._maps.settings[Number(0)] = Settings(
-            *(_jiffies(s) for s in (limits.opening, limits.established)),
-            *(_jiffies(s) for s in (limits.closing, limits.udp, 1)),
+            opening=_jiffies(limits.opening),
+            established=_jiffies(limits.established),
+            closing=_jiffies(limits.closing),
+            udp=_jiffies(limits.udp),
+            second=_jiffies(1),
+            first_alias=ports.first,
+            aliases=ports.count,
         )
+        self._deliveries = Deliveries(self._maps, self._attached, self._states)
         self._read()
         self.sweep()
         second = self._maps.settings[Number(0)].second
@@ -113,7 +126,7 @@ class EbpfEngine(Engine):
             for direction, program in _PROGRAMS[port.kind].items():
                 self._put(port.index, direction, program)
             for state in self._mirror.pools.values():
-                self._deliver(state, port)
+                self._deliveries.add(state, port)
         self._ports[port.index] = port
 
     def detach(self, index: int) -> None:
@@ -121,9 +134,7 @@ class EbpfEngine(Engine):
         self._ports.pop(index, None)
         with asking_for(f"to free interface {index}"):
             self._filters.detach(index)
-            for key, _ in list(self._maps.deliveries.items()):
-                if key.ifindex == index:
-                    del self._maps.deliveries[key]
+            self._deliveries.clear(index)
             for place in range(self._places):
                 del self._maps.learned[LearnedKey(index, place)]
             del self._port_records[Number(index)]
@@ -244,7 +255,7 @@ class EbpfEngine(Engine):
         for number in leaving:
             self._free_member(state, number)
         for port in self._ports.values():
-            self._deliver(state, port)
+            self._deliveries.add(state, port)
 
     def _new_pool(self, plane: Plane) -> PoolState:
         number = self._mirror.pool_numbers.take()
@@ -289,13 +300,13 @@ class EbpfEngine(Engine):
             old = state.members.get(number)
             state.put(number, record)
             if old:
-                self._undeliver(state, number, old)
+                self._deliveries.change(state, number, old)
         ids = {member_id.bytes for member_id in wanted}
         return [n for n, record in state.members.items() if record.id not in ids]
 
     def _free_member(self, state: PoolState, number: int) -> None:
         """Connections to it are forgotten by the next sweep, before its number is given anew."""
-        self._undeliver(state, number, state.take(number))
+        self._deliveries.change(state, number, state.take(number))
         self._maps.members[Number(number)] = NO_MEMBER
         self._mirror.member_numbers.give(number)
 
@@ -342,46 +353,14 @@ class EbpfEngine(Engine):
         self._mirror.pool_numbers.give(state.number)
         del self._mirror.pools[pool_id]
 
-    def _deliver(self, state: PoolState, port: HostPort) -> None:
-        """Let the programs at a tap know the members behind it."""
-        if port.kind is not PortKind.TAP or port.network != state.record.network:
-            return
-        for number, record in state.members.items():
-            if port.leads_to(Mac.unpack(record.mac)):
-                for address in records.deliveries(record, state.record):
-                    self._deliver_to(DeliveryKey(port.index, address), number, record)
+    def _states(self) -> Iterable[PoolState]:
+        return self._mirror.pools.values()
 
-    def _deliver_to(self, key: DeliveryKey, number: int, record: MemberRecord) -> None:
-        """Members of several pools may share their guest's own address: the first stays."""
-        known = self._maps.deliveries.get(key)
-        if known == Number(number):
-            return
-        there = self._maps.members.get(known) if known else None
-        if there is None or not records.shares_own(record, there, key.address):
-            self._maps.deliveries[key] = Number(number)
-
-    def _undeliver(self, state: PoolState, number: int, old: MemberRecord) -> None:
-        """Where a member is not found any more; also at taps that an earlier process attached."""
-        new = state.members.get(number)
-        stays = new is not None and new.mac == old.mac
-        kept = records.deliveries(new, state.record) if new and stays else frozenset()
-        for address in records.deliveries(old, state.record) - kept:
-            for key in (DeliveryKey(index, address) for index in self.ports()):
-                if self._maps.deliveries.get(key) != Number(number):
-                    continue
-                heir = self._heir(number, old, address)
-                if heir is None:
-                    del self._maps.deliveries[key]
-                else:
-                    self._maps.deliveries[key] = Number(heir)
-
-    def _heir(self, number: int, record: MemberRecord, address: bytes) -> int | None:
-        """A member of another pool that is found by the same own address."""
-        for state in self._mirror.pools.values():
-            for other, there in state.members.items():
-                if other != number and records.shares_own(record, there, address):
-                    return other
-        return None
+    def _attached(self, kind: PortKind) -> Iterable[int]:
+        """The interfaces of a kind; of those that an earlier process attached it is not known."""
+        others = {i for i, port in self._ports.items() if port.kind is not kind}
+        found = self._found | self._ports.keys() if kind is PortKind.UPLINK else self.ports()
+        return found - others
 
     def _sightings(self, index: int) -> Iterator[Sighting]:
         """What is in a port's places, which are filled in order."""

@@ -48,6 +48,7 @@ _METHODS = {
     Mode.DR: Method.DIRECT_ROUTE,
     Mode.EDGE_NAT: Method.DIRECT_ROUTE,  # its tap translates
     Mode.TUN: Method.TUNNEL,
+    Mode.NAT: Method.MASQUERADE,
 }
 _PROTOCOLS = {Protocol.TCP: 6, Protocol.UDP: 17}
 _PROTOCOL_OF = {number: protocol for protocol, number in _PROTOCOLS.items()}
@@ -214,15 +215,19 @@ class IpvsEngine(Engine):
         return replace(plane, frontend=replace(frontend, ports=ports, backends=backends))
 
     def _write(self, virtual: Virtual, service: Service, servers: Servers) -> None:
+        """To ip_vs a server at another port is another server."""
         known = self._table.services().get(virtual)
         if known != service:
             self._table.put_service(virtual, service, is_new=known is None)
         there = {address: server for address, (server, _) in self._table.servers(virtual).items()}
+        for address, server in list(there.items()):
+            wanted = servers.get(address)
+            if wanted is None or wanted.port != server.port:
+                self._table.remove_server(virtual, address, server)
+                del there[address]
         for address, server in servers.items():
             if there.get(address) != server:
                 self._table.put_server(virtual, address, server, is_new=address not in there)
-        for address in there.keys() - servers.keys():
-            self._table.remove_server(virtual, address)
 
     def _uplinks(self, network: int) -> Iterator[int]:
         return (index for index, port in self._ports.items() if port.network == network)
@@ -299,18 +304,26 @@ def _virtual(plane: Plane, port: Port) -> Virtual:
 
 
 def _server(backend: Backend) -> Server:
-    return Server(_METHODS[backend.mode], backend.weight if backend.eligible else 0)
+    port = backend.port if backend.mode is Mode.NAT else None
+    return Server(_METHODS[backend.mode], backend.weight if backend.eligible else 0, port)
 
 
 def _is_reached(plane: Plane, backend: Backend) -> bool:
     """By an own address: of the pool's family, unless the packet travels in a tunnel."""
     own = backend.address
+    if backend.mode not in _METHODS:
+        return False
     return own is not None and (backend.mode is Mode.TUN or own.version == plane.address.version)
 
 
 def _complain(plane: Plane | None) -> None:
     """After all others were brought about."""
     backends = plane.frontend.backends if plane and plane.frontend else ()
+    if any(backend.mode not in _METHODS for backend in backends):
+        raise EngineError(
+            "LVS has no full NAT. Choose the translation director or edge, or a director with the "
+            "engine ebpf."
+        )
     missing = [str(b.member_id) for b in backends if plane and not _is_reached(plane, b)]
     if missing:
         raise EngineError(

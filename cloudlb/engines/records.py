@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 from uuid import UUID
 
-from cloudlb.engines.base import HostPort
+from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.model.dataplane import Algorithm, Backend, BackendState, Guest, Mode, Plane
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -28,6 +28,8 @@ SCHEDULERS = {algorithm: SchedulerNumber[algorithm.name] for algorithm in Algori
 ALGORITHMS = {number: algorithm for algorithm, number in SCHEDULERS.items()}
 _MODES = {mode: ModeNumber[mode.name] for mode in Mode}
 _MODE_OF = {number: mode for mode, number in _MODES.items()}
+_EDGE_NAT = 1 << ModeNumber.EDGE_NAT
+_AT_TAPS = 1 << ModeNumber.DR | 1 << ModeNumber.TUN | _EDGE_NAT
 _STATES = {BackendState.ACTIVE: MemberState.ACTIVE, BackendState.IDLE: MemberState.IDLE}
 _STATE_OF = {number: state for state, number in _STATES.items()}
 
@@ -41,30 +43,39 @@ def of_members(pool: int, plane: Plane) -> dict[UUID, MemberRecord]:
         known = records.get(guest.member_id)
         if known:
             role = known.role | MemberRole.GUEST
-            record = known._replace(role=role, port=record.port, former=record.former)
+            record = known._replace(role=role, former=record.former)
         records[guest.member_id] = record
     return records
 
 
-def deliveries(record: MemberRecord, pool: PoolRecord) -> frozenset[bytes]:
-    """The addresses by which the programs at its tap find a guest; none for other members."""
-    if not record.role & MemberRole.GUEST:
-        return frozenset()
-    own = {record.own} if _translates(record) else set()
-    return frozenset({pool.address} | own - {NO_ADDRESS})
+def deliveries(record: MemberRecord, pool: PoolRecord, kind: PortKind) -> frozenset[bytes]:
+    """The addresses by which programs find a member: a guest at its tap by the pool's address and,
+    with edge NAT, by its own; one that is directed to by its own at the uplink.
+    """
+    found: set[bytes] = set()
+    if kind is PortKind.UPLINK and record.role & MemberRole.BACKEND:
+        found = {record.own}
+    elif kind is PortKind.TAP and record.role & MemberRole.GUEST:
+        found = {pool.address} if _modes(record) & _AT_TAPS else set()
+        found |= {record.own} if _modes(record) & _EDGE_NAT else set()
+    return frozenset(found - {NO_ADDRESS})
 
 
-def shares_own(record: MemberRecord, other: MemberRecord, address: bytes) -> bool:
-    """Whether two members are one guest with this own address, behind edge NAT."""
-    both = {
-        (r.mac, r.own, _translates(r), bool(r.role & MemberRole.GUEST)) for r in (record, other)
-    }
-    return both == {(record.mac, address, True, True)}
+def shares_own(record: MemberRecord, other: MemberRecord, address: bytes, kind: PortKind) -> bool:
+    """Whether programs find two members of different pools by one own address: at a tap one guest
+    behind edge NAT.
+    """
+    if record.own != address or other.own != address:
+        return False
+    if kind is PortKind.UPLINK:
+        return bool(record.role & other.role & MemberRole.BACKEND)
+    both = record.role & other.role & MemberRole.GUEST
+    return bool(both and record.mac == other.mac and _modes(record) & _modes(other) & _EDGE_NAT)
 
 
-def _translates(record: MemberRecord) -> bool:
-    """Whether the tap of a guest has sessions of edge NAT, or may have some yet."""
-    return bool((1 << record.mode | record.former) & 1 << ModeNumber.EDGE_NAT)
+def _modes(record: MemberRecord) -> int:
+    """A bit for each mode that connections of a member may have."""
+    return 1 << record.mode | record.former
 
 
 def stops_directing(old: MemberRecord, new: MemberRecord) -> bool:
@@ -96,6 +107,7 @@ def backend(record: MemberRecord) -> Backend:
         weight=record.weight,
         state=_STATE_OF[MemberState(record.state)],
         address=_own(record),
+        port=_port(record),
     )
 
 
@@ -106,7 +118,7 @@ def guest(record: MemberRecord) -> Guest:
         mac=Mac.unpack(record.mac),
         mode=_MODE_OF[ModeNumber(record.mode)],
         address=_own(record),
-        port=int.from_bytes(record.port) or None,
+        port=_port(record),
         former=tuple(mode for mode, n in _MODES.items() if record.former & 1 << n),
     )
 
@@ -175,7 +187,7 @@ def _of_backend(pool: int, rank: int, backend: Backend) -> MemberRecord:
         state=_STATES[backend.state],
         role=MemberRole.BACKEND,
         own=_packed(backend.address),
-        port=NO_MEMBER.port,
+        port=(backend.port or 0).to_bytes(2),
         mode=_MODES[backend.mode],
         former=0,
     )
@@ -198,6 +210,10 @@ def _of_guest(pool: int, rank: int, guest: Guest) -> MemberRecord:
 
 def _packed(address: Address | None) -> bytes:
     return pack_address(address) if address else NO_ADDRESS
+
+
+def _port(record: MemberRecord) -> int | None:
+    return int.from_bytes(record.port) or None
 
 
 def _own(record: MemberRecord) -> Address | None:

@@ -43,7 +43,7 @@ class Sharing(Sharer):
         for octets in self._programs.news.read():
             told = layout.SHARED.unpack(octets[: layout.SHARED.size])
             key = layout.FLOW_KEY.unpack(told.key)
-            entry = ids.entry(key, Flow(0, told.member, told.state, told.mode), 0)
+            entry = ids.entry(key, Flow(0, told.member, 0, told.state, told.mode), 0)
             if entry:
                 yield entry
 

@@ -26,6 +26,19 @@ class TableSizes:
     members: int = 65536
 
 
+@dataclass(frozen=True, slots=True)
+class PortRange:
+    """Ports from ``first`` to ``last``, both of them in it."""
+
+    first: int = 61000
+    last: int = 65096
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.last - self.first + 1
+
+
 class Mode(StrEnum):
     """How a packet reaches its member.
 
@@ -33,11 +46,16 @@ class Mode(StrEnum):
     packet travels inside another to the member's own address and is unpacked in front of the
     guest, which holds the pool's address. ``edge_nat``: as ``dr`` as far as the member's tap,
     where the destination becomes the member's own address and port, and its answers the pool's.
+    ``nat``: the director does that, and answers have to come back by it. ``full_nat``: there the
+    director also puts the pool's address and an alias, a port of its own choice, in the client's
+    place, so that they do.
     """
 
     DR = "dr"
     TUN = "tun"
     EDGE_NAT = "edge_nat"
+    NAT = "nat"
+    FULL_NAT = "full_nat"
 
 
 class Algorithm(StrEnum):
@@ -68,8 +86,9 @@ class Backend:
     """A member as a director forwards to it: ``mac`` is its next hop on the link.
 
     ``mode`` is that of new connections, others keep theirs. ``address`` is the member's own, where
-    one is known: the mode, or one that connections began in, may need it. An idle backend keeps
-    the connections it has and gets no new ones.
+    one is known: the mode, or one that connections began in, may need it. So it is with ``port``,
+    its own port where that differs from the virtual one. An idle backend keeps the connections it
+    has and gets no new ones.
     """
 
     member_id: UUID
@@ -78,6 +97,7 @@ class Backend:
     weight: int
     state: BackendState = BackendState.ACTIVE
     address: Address | None = None
+    port: int | None = None
 
     @property
     def eligible(self) -> bool:

@@ -158,6 +158,16 @@ class Forwarding(StrEnum):
     NAT = "nat"
 
 
+class Translation(StrEnum):
+    """Where NAT happens: at the ``edge``, a member's tap, or at the ``director``, to which members
+    send what they answer; ``full``: there, with the client's end exchanged as well.
+    """
+
+    EDGE = "edge"
+    DIRECTOR = "director"
+    FULL = "full"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds without a packet until a connection is forgotten, by its state (L11).
@@ -179,9 +189,9 @@ class Pool:
     connections. ``directors`` are the hosts that receive the address's traffic, in the order in
     which they are to announce it; where there are several they elect among themselves as the
     virtual router of number ``virtual_router`` (RFC 9568), else that is 0. Where there is a
-    ``forwarding`` they are the hosts of the members, and nobody names them. A removed member keeps
-    its connections for at most ``drain_timeout`` seconds. ``panic_threshold``: see
-    `model.fallback`.
+    ``forwarding`` they are the hosts of the members, and nobody names them. ``translation`` is of
+    data planes that translate, else None. A removed member keeps its connections for at most
+    ``drain_timeout`` seconds. ``panic_threshold``: see `model.fallback`.
     """
 
     id: UUID
@@ -200,6 +210,7 @@ class Pool:
     failover: Failover = Failover.PREEMPT
     virtual_router: int = 0
     forwarding: Forwarding | None = None
+    translation: Translation | None = None
     timeouts: Timeouts | None = None
     panic_threshold: int = 0
     drain_timeout: int = 300

@@ -57,10 +57,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A real server, which listens at the virtual server's port."""
+    """A real server; ``port`` is None where it is the virtual server's."""
 
     method: Method
     weight: int
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class VirtualServers:
         with _refusals():
             dumped = list(self._channel.dest("dump", service=_named(virtual)))
         found = [m.get_attr("IPVS_CMD_ATTR_DEST") for m in dumped]
-        return {_address(one): (_server(one), _counters(one)) for one in reversed(found)}
+        return {_address(one): (_server(one, virtual), _counters(one)) for one in reversed(found)}
 
     def put_service(self, virtual: Virtual, service: Service, *, is_new: bool) -> None:
         """Add a virtual server, or change it."""
@@ -129,11 +130,10 @@ class VirtualServers:
             action = "add" if is_new else "set"
             self._channel.dest(action, _named(virtual), _real(virtual, address, server))
 
-    def remove_server(self, virtual: Virtual, address: Address) -> None:
+    def remove_server(self, virtual: Virtual, address: Address, server: Server) -> None:
         """Remove a real server; what comes of its connections is dropped."""
-        gone = Server(Method.DIRECT_ROUTE, 0)
         with _refusals():
-            self._channel.dest("del", _named(virtual), _real(virtual, address, gone))
+            self._channel.dest("del", _named(virtual), _real(virtual, address, server))
 
     def set_timeouts(self, established: int, closing: int, udp: int) -> None:
         """Seconds without a packet until connections are forgotten, of all virtual servers."""
@@ -188,7 +188,10 @@ def _mask4(prefix: int) -> bytes:
 
 def _real(virtual: Virtual, address: Address, server: Server) -> IPVSDest:
     return IPVSDest(
-        addr=str(address), port=virtual.port, weight=server.weight, fwd_method=int(server.method)
+        addr=str(address),
+        port=server.port or virtual.port,
+        weight=server.weight,
+        fwd_method=int(server.method),
     )
 
 
@@ -215,9 +218,11 @@ def _address(one: Any) -> Address:
     return ip_address(one.get_attr("IPVS_DEST_ATTR_ADDR"))
 
 
-def _server(one: Any) -> Server:
+def _server(one: Any, virtual: Virtual) -> Server:
     method = one.get_attr("IPVS_DEST_ATTR_FWD_METHOD") & 7  # IP_VS_CONN_F_FWD_MASK
-    return Server(Method(method), one.get_attr("IPVS_DEST_ATTR_WEIGHT"))
+    port = one.get_attr("IPVS_DEST_ATTR_PORT")
+    own = None if port == virtual.port else port
+    return Server(Method(method), one.get_attr("IPVS_DEST_ATTR_WEIGHT"), own)
 
 
 def _counters(one: Any) -> Counters:

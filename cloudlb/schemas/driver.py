@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bodies of ``/v1/drivers``: what each data plane can do."""
 
-from cloudlb.model.pool import MonitorType, Protocol, Scheduler
+from cloudlb.model.pool import MonitorType, Protocol, Scheduler, Translation
 from cloudlb.schemas.fields import LABEL, SWITCH, Schema, described, page, record
 
 
@@ -26,6 +26,7 @@ _READ = record(
             SWITCH, "The hosts of a pool's members are its directors, and none are named."
         ),
         "port_translation": described(SWITCH, "A member may have a port of its own."),
+        "translations": _some_of([t.value for t in Translation], "string"),
         "remote_members": described(SWITCH, "A member may be on a host without an agent."),
     }
 )

@@ -9,6 +9,7 @@ from cloudlb.model.pool import (
     Protocol,
     RotationOrder,
     Scheduler,
+    Translation,
 )
 from cloudlb.schemas import member
 from cloudlb.schemas.fields import (
@@ -160,6 +161,16 @@ SPEC: dict[str, Schema] = {
         "description": "How the hosts of members pass packets on to each other, where these "
         "direct (data plane dpr): by Ethernet addresses (dr, the default there), in tunnels "
         "(tun), or by edge NAT (nat). With other data planes null.",
+    },
+    "translation": {
+        "type": ["string", "null"],
+        "enum": [*(way.value for way in Translation), None],
+        "default": None,
+        "description": "Where the data plane nat translates: at the member's tap (edge, the "
+        "default there), after which members answer clients directly; at the director, to which "
+        "members must route their answers (director); or there with the client's address and port "
+        "exchanged as well, for the pool's and one of [agent] nat_ports, so that any member will "
+        "do (full). With other data planes null.",
     },
     "failover": {
         "type": "string",

@@ -39,6 +39,7 @@ from cloudlb.model.pool import (
     RotationOrder,
     Scheduler,
     Timeouts,
+    Translation,
 )
 from cloudlb.model.snapshot import (
     Claim,
@@ -129,6 +130,7 @@ OTHERS = tuple(
         persistence=Persistence(600 + number, 64) if number % 2 else None,
         monitor=MONITORS[number % len(MONITORS)],
         forwarding=(None, *Forwarding)[number % 4],
+        translation=(None, *Translation)[number % 4],
         timeouts=Timeouts(established=3600 + number) if number % 3 else None,
     )
     for number, scheduler in enumerate(Scheduler)

@@ -137,6 +137,7 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
         "description": "what it is for",
         "data_plane": "dr",
         "forwarding": None,
+        "translation": None,
         "scheduler": "source_hash",
         "rotation_order": "interleaved",
         "connection_count": "active",

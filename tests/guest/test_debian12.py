@@ -24,6 +24,9 @@ PACKET_TESTS = (
     "test_sharing.py::test_a_connection_is_told_when_it_begins_and_when_its_state_changes[ipv4]",
     "test_sharing.py::test_counts_of_connections_are_taken_over_with_them",
     "test_sharing.py::test_a_packet_of_a_connection_that_is_not_known_goes_to_the_other_director",
+    "test_director_nat.py::test_both_ends_see_what_they_know",
+    "test_director_nat.py::test_without_a_free_alias_a_connection_is_refused_and_counted",
+    "test_director_nat_parts.py::test_the_parts_of_a_datagram_are_translated_there_and_back",
     "test_edge_nat.py::test_the_guest_sees_its_own_address_and_the_client_the_pools",
     "test_edge_nat.py::test_sessions_stay_when_their_host_directs_the_pool_no_more",
     "test_edge_nat.py::test_of_datagrams_the_latest_use_counts",
@@ -79,6 +82,12 @@ def test_connections_by_direct_routing_reach_their_members(guest: Machine) -> No
 @pytest.mark.requirement("L12")
 def test_connections_and_errors_go_through_edge_nat_both_ways(guest: Machine) -> None:
     run_tests(guest, "tests/guest/inside/edge_nat.py")
+
+
+@pytest.mark.requirement("L1")
+@pytest.mark.requirement("L23")
+def test_connections_go_through_the_directors_nat_both_ways(guest: Machine) -> None:
+    run_tests(guest, "tests/guest/inside/director_nat.py")
 
 
 @pytest.mark.requirement("L5")

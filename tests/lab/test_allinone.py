@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from cloudlb.lab.lab import Lab
-from cloudlb.lab.topology import LAN_NETWORK4, VIP_RANGE4
+from cloudlb.lab.topology import HOSTS, LAN_NETWORK4, VIP_RANGE4
 from cloudlb.lab.traffic import Load
 from tests.lab.control import wait_until
 
+MEMBERS = ("vm3", "vm4")
+CLIENT = next(spec for spec in HOSTS if spec.name == "client")
 API = "http://127.0.0.1:9899/v1"
 CONFIGURATION = """\
 [DEFAULT]
@@ -62,40 +64,60 @@ def _request(host: Any, method: str, path: str, body: Any = None) -> Any:
     return json.loads(done.stdout) if done.returncode == 0 and done.stdout else None
 
 
-def test_one_process_makes_a_pool_of_the_guests_of_its_own_host(lab: Lab, host: Any) -> None:
+@pytest.mark.requirement("L3")
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"data_plane": "dr"},
+        {"data_plane": "tun"},
+        {"data_plane": "nat"},
+        {"data_plane": "nat", "translation": "full"},
+    ],
+    ids=lambda way: "-".join(way.values()),
+)
+def test_one_process_makes_a_pool_of_the_guests_of_its_own_host(
+    lab: Lab, host: Any, way: dict[str, str]
+) -> None:
     wait_until("the host is known", lambda: (_request(host, "GET", "/hosts") or {}).get("hosts"))
-    spec = {
-        "name": "lan",
-        "prefixes": [str(LAN_NETWORK4)],
-        "vip_range": [str(VIP_RANGE4)],
-    }
-    network = _request(host, "POST", "/networks", {"network": spec})["network"]
-    pool = wait_until(
-        "the guests are known",
-        lambda: _request(
-            host,
-            "POST",
-            "/pools?wait=20",
-            {
-                "pool": {
-                    "network_id": network["id"],
-                    "name": "web",
-                    "address": str(VIP_RANGE4[40]),
-                    "ports": [{"protocol": "tcp", "port": 80}],
-                    "members": [{"server": "vm3"}, {"server": "vm4"}],
-                }
-            },
-        ),
-    )["pool"]
+    pool = wait_until("the guests are known", lambda: _made(host, way))
     assert pool["status"]["realized"]["state"] == "yes", pool["status"]
-    for name in ("vm3", "vm4"):
-        lab.guest(name).run(["ip", "address", "add", f"{pool['address']}/32", "dev", "eth0"])
+    held = f"{pool['address']}/32"
+    for name in MEMBERS:
+        if way["data_plane"] != "nat":
+            lab.guest(name).run(["ip", "address", "add", held, "dev", "eth0"])
+        lab.guest(name).run(["ip", "neigh", "flush", "dev", "eth0"])
+        lab.guest(name).run(["ping", "-c", "1", "-W", "5", str(CLIENT.lan4)])
+    wait_until("their own addresses are known", lambda: _is_ready(host, pool))
     result = Load.count(lab, f"http://{pool['address']}/", 20)
-    for name in ("vm3", "vm4"):
-        lab.guest(name).run(["ip", "address", "del", f"{pool['address']}/32", "dev", "eth0"])
-    assert result["order"] == ["vm3", "vm4"] * 10
+    for name in MEMBERS if way["data_plane"] != "nat" else ():
+        lab.guest(name).run(["ip", "address", "del", held, "dev", "eth0"])
+    assert result["order"] == list(MEMBERS) * 10
     stats = _request(host, "GET", f"/pools/{pool['id']}/stats")["stats"]
     assert stats["connections"] == 20
-    assert stats["bytes_out"] > 0
+    assert stats["packets_in"] > 20 * 4
+    assert 20 * 3 < stats["packets_out"] < 20 * 20
     _request(host, "DELETE", f"/pools/{pool['id']}")
     wait_until("the pool is gone", lambda: _request(host, "GET", f"/pools/{pool['id']}") is None)
+
+
+def _made(host: Any, way: dict[str, str]) -> Any:
+    """A pool of the host's guests in a network that is made for it; None if it cannot be yet."""
+    known = _request(host, "GET", "/networks?name=lan")["networks"]
+    if not known:
+        spec = {"name": "lan", "prefixes": [str(LAN_NETWORK4)], "vip_range": [str(VIP_RANGE4)]}
+        known = [_request(host, "POST", "/networks", {"network": spec})["network"]]
+    spec = {
+        "network_id": known[0]["id"],
+        "name": "web",
+        "address": str(VIP_RANGE4[40]),
+        "ports": [{"protocol": "tcp", "port": 80}],
+        "members": [{"server": name} for name in MEMBERS],
+    }
+    answer = _request(host, "POST", "/pools?wait=20", {"pool": spec | way})
+    return answer and answer["pool"]
+
+
+def _is_ready(host: Any, pool: dict[str, Any]) -> bool:
+    now = _request(host, "GET", f"/pools/{pool['id']}")["pool"]
+    known = all(any("." in a for a in m["addresses"]) for m in now["members"])
+    return known and now["status"]["realized"]["state"] == "yes"

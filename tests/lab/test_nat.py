@@ -32,10 +32,10 @@ def translated(
     cloud: Cloud, names: list[str], version: int = 4, port: int | None = None, **fields: Any
 ) -> dict[str, Any]:
     """A pool of guests that do not get its address; their own ones are known."""
-    for name in names:
-        _make_known(cloud.lab, name, version)
     members = [{"server": name, "port": port} for name in names]
     pool = cloud.pool([], version, data_plane="nat", members=members, **fields)
+    for name in names:
+        _make_known(cloud.lab, name, version)
     wait_until("the guests' addresses are known", lambda: _are_known(cloud, pool, version))
     wait_until("the hosts know them", lambda: cloud.realized(pool))
     return pool

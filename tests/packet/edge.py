@@ -54,13 +54,13 @@ def answer(source: Address, transport: Packet, **fields: object) -> bytes:
 
 def there(kind: Transport, port: int = PORT, body: bytes = b"odd", **fields: object) -> Packet:
     """What the client sends to a port."""
-    return kind(sport=CLIENT_PORT, dport=port, **fields) / body
+    return kind(**{"sport": CLIENT_PORT, "dport": port, **fields}) / body
 
 
 def back(kind: Transport, port: int = PORT, body: bytes = b"answers", **fields: object) -> Packet:
     """What comes back from it."""
-    fields = {"flags": "SA", **fields} if kind is TCP else fields
-    return kind(sport=port, dport=CLIENT_PORT, **fields) / body
+    flags = {"flags": "SA"} if kind is TCP else {}
+    return kind(**{"sport": port, "dport": CLIENT_PORT, **flags, **fields}) / body
 
 
 def opened(bench: Bench, vip: Address = VIP4, kind: Transport = TCP) -> None:

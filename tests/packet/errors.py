@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """ICMP errors as routers and guests send them, and the packets that they quote."""
 
+import struct
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
-from scapy.layers.inet import ICMP
+from scapy.layers.inet import ICMP, TCP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6PacketTooBig,
@@ -53,3 +54,31 @@ def said(vip: Address, transport: Packet, *between: Packet) -> bytes:
     for layer in between:
         header /= layer
     return bytes(ether() / header / transport)
+
+
+def without_quoted_checksum(frame: bytes, kind: type[Packet]) -> bytes:
+    """The frame with zeros for the checksum of what it quotes, and for the error's own."""
+    outer = 14 + network_header(frame)
+    inner = outer + 8 + network_header(frame)
+    cleared = bytearray(frame)
+    for at in (outer + 2, inner + (16 if kind is TCP else 6)):
+        cleared[at : at + 2] = bytes(min(2, max(0, len(frame) - at)))
+    return bytes(cleared)
+
+
+def icmp_checksum_holds(frame: bytes) -> bool:
+    """RFC 1071 over the message, and over the pseudo header for ICMPv6 (RFC 4443, 2.3)."""
+    if frame[12] == 0x08:
+        header, covered = frame[14:34], frame[34:]
+        return ones_sum(covered) == 0xFFFF and ones_sum(header) == 0xFFFF
+    message = frame[54:]
+    return ones_sum(frame[22:54] + struct.pack("!II", len(message), 58) + message) == 0xFFFF
+
+
+def ones_sum(octets: bytes) -> int:
+    """The sum of RFC 1071, which is 0xFFFF where a checksum holds."""
+    octets += bytes(len(octets) % 2)
+    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total

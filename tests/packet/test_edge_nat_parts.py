@@ -25,7 +25,17 @@ from tests.packet.edge import (
     towards,
     translate,
 )
-from tests.packet.errors import ERRORS, QUOTED, ROUTER, UNREACHABLE, network_header, quoted
+from tests.packet.errors import (
+    ERRORS,
+    QUOTED,
+    ROUTER,
+    UNREACHABLE,
+    icmp_checksum_holds,
+    network_header,
+    ones_sum,
+    quoted,
+    without_quoted_checksum,
+)
 from tests.packet.frames import CLIENT_MAC, checksums_hold, client_of, ether, ip
 from tests.packet.parts import parts_of
 from tests.planes import VIP4, VIP6
@@ -56,16 +66,6 @@ def error_from(source: Address, error: Packet, quoted: bytes) -> bytes:
     return bytes(ether(CLIENT_MAC, GUEST_MAC) / ip(source, client_of(source)) / error / quoted)
 
 
-def without_quoted_checksum(frame: bytes, kind: Transport) -> bytes:
-    """The frame with zeros for the checksum of what it quotes, and for the error's own."""
-    outer = 14 + network_header(frame)
-    inner = outer + 8 + network_header(frame)
-    cleared = bytearray(frame)
-    for at in (outer + 2, inner + (16 if kind is TCP else 6)):
-        cleared[at : at + 2] = bytes(min(2, max(0, len(frame) - at)))
-    return bytes(cleared)
-
-
 @PROTOCOLS
 @pytest.mark.parametrize(("vip", "error"), ERRORS)
 @QUOTED
@@ -79,7 +79,7 @@ def test_an_error_about_what_the_guest_sent_names_the_guests_own_address(
     expected = error_to(own_of(vip), error, sent)
     assert out
     assert without_quoted_checksum(out, kind) == without_quoted_checksum(expected, kind)
-    assert _icmp_checksum_holds(out)
+    assert icmp_checksum_holds(out)
 
 
 @PROTOCOLS
@@ -95,24 +95,7 @@ def test_an_error_of_the_guest_about_what_the_client_sent_names_the_pools_addres
     expected = error_from(vip, error, sent)
     assert out
     assert without_quoted_checksum(out, kind) == without_quoted_checksum(expected, kind)
-    assert _icmp_checksum_holds(out)
-
-
-def _icmp_checksum_holds(frame: bytes) -> bool:
-    """RFC 1071 over the message, and over the pseudo header for ICMPv6 (RFC 4443, 2.3)."""
-    if frame[12] == 0x08:
-        header, covered = frame[14:34], frame[34:]
-        return _sum(covered) == 0xFFFF and _sum(header) == 0xFFFF
-    message = frame[54:]
-    return _sum(frame[22:54] + struct.pack("!II", len(message), 58) + message) == 0xFFFF
-
-
-def _sum(octets: bytes) -> int:
-    octets += bytes(len(octets) % 2)
-    total = sum(struct.unpack(f"!{len(octets) // 2}H", octets))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+    assert icmp_checksum_holds(out)
 
 
 @pytest.mark.parametrize(("vip", "error"), ERRORS)
@@ -227,7 +210,7 @@ def _handed_over(frame: bytes, kind: Transport) -> bytes:
     at = 16 if kind is TCP else 6
     addresses = frame[26:34] if l4 == 34 else frame[22:54]
     pseudo = addresses + struct.pack("!II", len(frame) - l4, 6 if kind is TCP else 17)
-    partial = frame[: l4 + at] + _sum(pseudo).to_bytes(2) + frame[l4 + at + 2 :]
+    partial = frame[: l4 + at] + ones_sum(pseudo).to_bytes(2) + frame[l4 + at + 2 :]
     gso, size = (GSO[4 if l4 == 34 else 6], 1000) if len(frame) > 1514 else (0, 0)
     return VNET.pack(NEEDS_CHECKSUM, gso, min(66, len(frame)), size, l4, at) + partial
 
@@ -237,7 +220,7 @@ def _finished(received: bytes) -> bytes:
     flags, _, _, _, start, offset = VNET.unpack_from(received)
     assert flags & NEEDS_CHECKSUM, "nobody has computed it on the way"
     frame, at = received[VNET.size :], start + offset
-    return frame[:at] + (~_sum(frame[start:]) & 0xFFFF).to_bytes(2) + frame[at + 2 :]
+    return frame[:at] + (~ones_sum(frame[start:]) & 0xFFFF).to_bytes(2) + frame[at + 2 :]
 
 
 def _next_of(packets: socket.socket, source: bytes) -> bytes:

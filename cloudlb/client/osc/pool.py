@@ -38,6 +38,7 @@ class _Pools(Noun):
         arguments.add(parser, "--timeouts", spec, metavar=_settings(schema.TIMEOUTS))
         arguments.add(parser, "--director", spec, "directors", metavar="<host>")
         arguments.add(parser, "--forwarding", spec)
+        arguments.add(parser, "--translation", spec)
         arguments.add(parser, "--failover", spec)
         arguments.add(parser, "--monitor", spec, metavar=_settings(MONITOR))
         arguments.add(parser, "--panic-threshold", spec, metavar="<percent>")
@@ -114,6 +115,7 @@ class UnsetPool(_Pools, Unset):
         ("--timeouts", "timeouts"),
         ("--director", "directors"),
         ("--forwarding", "forwarding"),
+        ("--translation", "translation"),
         ("--failover", "failover"),
         ("--monitor", "monitor"),
         ("--panic-threshold", "panic_threshold"),

@@ -6,6 +6,7 @@
 #include "adopt.h"
 #include "answer.h"
 #include "connect.h"
+#include "director_nat.h"
 #include "errors.h"
 #include "flow.h"
 #include "forward.h"
@@ -22,7 +23,7 @@
 #define PACKET_HOST 0
 #define PACKET_OTHERHOST 3
 
-/* The member of a packet with the mode of its connection, else PASSED or REFUSED. */
+/* The member of a packet with the mode of its connection, else STRAY or REFUSED. */
 static __always_inline int destined(struct __sk_buff *skb, const struct port *port,
 				    struct packet *p)
 {
@@ -30,7 +31,7 @@ static __always_inline int destined(struct __sk_buff *skb, const struct port *po
 
 	if (p->kind != KIND_TRANSPORT) {
 		if (!answers(port->network, &p->destination))
-			return stray(port, p);
+			return STRAY;
 		if (p->kind == KIND_ICMP)
 			return member_of_quoted(skb, port, p);
 		if (p->kind != KIND_FRAGMENT)
@@ -59,14 +60,18 @@ int director(struct __sk_buff *skb)
 	if (p.kind == KIND_ECHO && answers(port->network, &p.destination))
 		return answer_echo(skb, port, &p);
 	choice = destined(skb, port, &p);
+	if (choice == STRAY)
+		return from_member(skb, port, &p);
 	if (p.kind == KIND_FIRST_PART)
-		waiting = settle(skb, &p, &p.destination, choice);
+		waiting = settle(skb, &p, &p.destination, 0, choice);
 	if (waiting)
 		return release_parts(skb, &p, waiting, BPF_F_INGRESS);
 	if (choice == PASSED_ON)
 		return bpf_redirect(skb->ifindex, 0);
 	if (choice < 0)
-		return choice == PASSED ? NOT_OURS : TC_ACT_SHOT;
+		return TC_ACT_SHOT;
+	if (is_translated(choice >> MODE_SHIFT))
+		return forward_translated(skb, port, &p, choice);
 	return forward(skb, port, &p, choice);
 }
 

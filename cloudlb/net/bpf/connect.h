@@ -10,16 +10,6 @@
 #include "persist.h"
 #include "schedule.h"
 
-/* A packet to no service. One to a pool's address must not reach the host's stack, and neither
- * may a member's answer to a probe, which the agent has read from its packet socket before.
- */
-static __always_inline int stray(const struct port *port, const struct packet *p)
-{
-	if (answers(port->network, &p->destination))
-		return refuse_for(EVENT_NO_SERVICE);
-	return answers(port->network, &p->source) ? REFUSED : PASSED;
-}
-
 /* The member of a new connection: its client's, or the scheduler's choice. */
 static __always_inline int pick_fresh(const struct pool *pool, __u32 number,
 				      const struct packet *p, __u32 *member)
@@ -90,7 +80,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	int fresh = opens(p) || p->protocol == IPPROTO_UDP, choice;
 
 	if (!pool_number)
-		return stray(port, p);
+		return STRAY;
 	pool = bpf_map_lookup_elem(&pools, pool_number);
 	if (!pool || !(pool->length || (pool->locals && !fresh)))
 		return refuse_for(EVENT_NO_MEMBER);
@@ -145,14 +135,15 @@ static __always_inline int belongs(const struct flow *flow, const struct member 
 }
 
 /* The member of a client's packet, with the mode of its connection. */
-static __always_inline int member_of(struct __sk_buff *skb, const struct port *port,
-				     const struct packet *p)
+GLOBAL int member_of(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
 	struct flow_key key;
 	struct member *member;
 	struct flow *flow;
 	__u32 number;
 
+	if (!port || !p)
+		return STRAY;
 	flow_key_of(&key, port->network, p);
 	flow = bpf_map_lookup_elem(&flows, &key);
 	if (!flow)
@@ -191,7 +182,7 @@ static __always_inline int member_without_trace(const struct port *port, const s
 		return choice_of(flow->member, flow->mode);
 	pool_number = service_of(port, p);
 	if (!pool_number)
-		return refuse_for(EVENT_NO_SERVICE);
+		return STRAY;
 	pool = bpf_map_lookup_elem(&pools, pool_number);
 	if (!pool || !pool->length || pick_again(pool, p, &number))
 		return refuse_for(EVENT_NO_MEMBER);

@@ -9,18 +9,6 @@
 #include "parse.h"
 #include "quoted.h"
 
-/* The other direction of a connection's packet. */
-static __always_inline void turn_round(struct packet *p)
-{
-	struct address source = p->source;
-	__u16 port = p->source_port;
-
-	p->source = p->destination;
-	p->source_port = p->port;
-	p->destination = source;
-	p->port = port;
-}
-
 /* Anybody can send an error, so it neither begins a connection nor prolongs one. */
 GLOBAL int member_of_quoted(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
@@ -28,7 +16,7 @@ GLOBAL int member_of_quoted(struct __sk_buff *skb, const struct port *port, cons
 
 	if (!port || !p || parse_quoted(skb, p, &quoted, p->l4 + 8) ||
 	    !same_address(&quoted.source, &p->destination))
-		return refuse_for(EVENT_NO_SERVICE);
+		return STRAY;
 	turn_round(&quoted);
 	return member_without_trace(port, &quoted);
 }

@@ -161,10 +161,11 @@ static __always_inline __u32 fate_by(int number)
 }
 
 /* Decide for all parts of a datagram by its first one: they go to a member and get an address,
- * or there is none (PASSED, REFUSED). Returns how many parts are to be released with this one.
+ * or there is none (PASSED, REFUSED); `client` is 0 where they keep their destination. Returns how
+ * many parts are to be released with this one.
  */
 GLOBAL int settle(struct __sk_buff *skb, const struct packet *p, const struct address *address,
-		  int number)
+		  const struct address *client, int number)
 {
 	struct fragmented value = {.member = number, .fate = fate_by(number)};
 	struct fragmented_key key;
@@ -174,6 +175,8 @@ GLOBAL int settle(struct __sk_buff *skb, const struct packet *p, const struct ad
 	if (!p || !address)
 		return 0;
 	value.address = *address;
+	if (client)
+		value.client = *client;
 	fragmented_key_of(&key, skb, p);
 	known = bpf_map_lookup_elem(&fragmented, &key);
 	if (known && known->fate == PARTS_WAIT && is_recent(known))

@@ -28,13 +28,13 @@ static __always_inline __u32 *delivered(__u32 ifindex, const struct address *a)
 	return bpf_map_lookup_elem(&deliveries, &key);
 }
 
-/* Whether the guest behind a tap is to hold the address; with edge NAT it is not. */
+/* Whether the guest behind a tap is to hold the address; with NAT it is not. */
 static __always_inline int holds(__u32 ifindex, const struct address *a)
 {
 	__u32 *number = delivered(ifindex, a);
 	struct member *member = number ? bpf_map_lookup_elem(&members, number) : 0;
 
-	return member && member->mode != MODE_EDGE_NAT;
+	return member && 1 << member->mode & HELD_BY_GUESTS;
 }
 
 static __always_inline int guard_drop(void)

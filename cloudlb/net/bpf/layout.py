@@ -154,6 +154,8 @@ class ModeNumber(IntEnum):
     DR = 0
     TUN = 1
     EDGE_NAT = 2
+    NAT = 3
+    FULL_NAT = 4
 
 
 class MemberRecord(NamedTuple):
@@ -177,7 +179,9 @@ class MemberRecord(NamedTuple):
 
 
 class DeliveryKey(NamedTuple):
-    """A pool's address behind a guest's tap; with edge NAT the guest's own address too."""
+    """A pool's address behind a guest's tap; with edge NAT the guest's own address too. At an
+    uplink the own address of a member that this host directs to.
+    """
 
     ifindex: int
     address: bytes
@@ -209,10 +213,14 @@ class FlowKey(NamedTuple):
 
 
 class Flow(NamedTuple):
-    """Where a connection goes, and how; ``seen`` in jiffies, ``told`` by another director."""
+    """Where a connection goes, and how; ``seen`` in jiffies, ``told`` by another director.
+
+    ``alias`` is the port that stands for the client's with full NAT, 0 where there is none.
+    """
 
     seen: int
     member: int
+    alias: int
     state: int
     mode: int
     told: int = 0
@@ -239,7 +247,7 @@ class Mate(NamedTuple):
 
 
 class SessionKey(NamedTuple):
-    """A connection through edge NAT as the guest behind a tap knows it."""
+    """A connection through NAT as its member knows it, at its tap or at a director's uplink."""
 
     ifindex: int
     protocol: int
@@ -250,13 +258,19 @@ class SessionKey(NamedTuple):
 
 
 class Session(NamedTuple):
-    """The pool's address and port of a connection, and its member; ``seen`` in jiffies."""
+    """The pool's address and port of a connection, and its member; ``seen`` in jiffies.
+
+    With full NAT the client's address and port, too.
+    """
 
     seen: int
     address: bytes
     member: int
     state: int
     port: bytes
+    client_port: bytes
+    mode: int
+    client: bytes
 
 
 class FragmentedKey(NamedTuple):
@@ -281,11 +295,12 @@ class Fate(IntEnum):
 class Fragmented(NamedTuple):
     """A datagram's fate; ``held`` parts came before the first one, ``seen`` in jiffies.
 
-    ``address`` is what its parts get at a tap.
+    ``address`` is what its parts get where they are translated, ``client`` where a member's go.
     """
 
     seen: int
     address: bytes
+    client: bytes
     member: int
     fate: int
     held: int
@@ -356,16 +371,22 @@ class Event(IntEnum):
     TOO_BIG_DROP = 10
     HELD = 11
     PASSED_ON = 12
+    NO_ALIAS = 13
 
 
 class Settings(NamedTuple):
-    """Time-outs in jiffies: opening, established, closing, UDP; and a second in jiffies."""
+    """Time-outs in jiffies: opening, established, closing, UDP; and a second in jiffies.
+
+    Full NAT gives clients the ``aliases`` ports from ``first_alias`` on.
+    """
 
     opening: int
     established: int
     closing: int
     udp: int
     second: int
+    first_alias: int
+    aliases: int
 
 
 NUMBER = Codec(Number, "I")
@@ -383,18 +404,18 @@ DELIVERY_KEY = Codec(DeliveryKey, "I16s")
 LEARNED_KEY = Codec(LearnedKey, "II")
 SIGHTING = Codec(Sighting, "16sQ")
 FLOW_KEY = Codec(FlowKey, "I2s2s16s16sI")
-FLOW = Codec(Flow, "QIBBBx")
+FLOW = Codec(Flow, "QIIBBB5x")
 SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBB2xI")
 MATE = Codec(Mate, "QQ6s2x")
 SESSION_KEY = Codec(SessionKey, "II2s2s16s16s")
-SESSION = Codec(Session, "Q16sII2s6x")
+SESSION = Codec(Session, "Q16sII2s2sB3x16s")
 FRAGMENTED_KEY = Codec(FragmentedKey, "III16s16s")
-FRAGMENTED = Codec(Fragmented, "Q16sIII4x")
+FRAGMENTED = Codec(Fragmented, "Q16s16sIII4x")
 HELD_KEY = Codec(HeldKey, "III16s16sI")
 HELD = Codec(Held, "I1600s")
 CLIENT_KEY = Codec(ClientKey, "I16s")
 CLIENT = Codec(Client, "QI4x")
 TRAFFIC = Codec(Traffic, "QQQQ")
 CONNECTIONS = Codec(Connections, "QQQ40x")
-SETTINGS = Codec(Settings, "QQQQQ")
+SETTINGS = Codec(Settings, "QQQQQII")
 TICKET = Codec(Count, "Q56x")

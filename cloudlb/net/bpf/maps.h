@@ -197,6 +197,16 @@ struct {
 	__type(value, struct mate);
 } mates SEC(".maps");
 
+/* Where the search for an alias begins: one behind the other, so that none is used again while its
+ * member may still wait for late segments of the connection that had it (TIME_WAIT).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ticket);
+} aliases SEC(".maps");
+
 /* Of clients, by a hash of their address, for what is answered so many times a second. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

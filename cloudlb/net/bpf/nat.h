@@ -75,21 +75,27 @@ static __always_inline int yields(const struct session *session, const struct pa
 	return session->state == FLOW_UDP || (session->state == FLOW_CLOSING && opens(p));
 }
 
+/* The client's packet of a session. */
+static __always_inline void follow_client(struct session *session, const struct packet *p)
+{
+	session->seen = bpf_jiffies64();
+	session->state = session->state == FLOW_CLOSING && opens(p) ?
+				 FLOW_OPENING :
+				 next_state(session->state, p);
+}
+
 /* Remember a packet from the client. Without a session the answer would leave with the guest's
  * own address, so the packet is refused when it cannot have one: the client tries again, and the
  * guest knows nothing of it. Returns the event to count then, else -1.
  */
 static __always_inline int remember(const struct session_key *key, const struct packet *p,
-				    __u32 member)
+				    __u32 member, __u32 mode)
 {
 	struct session *known = bpf_map_lookup_elem(&sessions, key);
 	struct session fresh = {};
 
 	if (known && is_of_service(known, &p->destination, p->port)) {
-		known->seen = bpf_jiffies64();
-		known->state = known->state == FLOW_CLOSING && opens(p) ?
-				       FLOW_OPENING :
-				       next_state(known->state, p);
+		follow_client(known, p);
 		return -1;
 	}
 	if (known && !yields(known, p))
@@ -98,6 +104,7 @@ static __always_inline int remember(const struct session_key *key, const struct 
 	fresh.address = p->destination;
 	fresh.port = p->port;
 	fresh.member = member;
+	fresh.mode = mode;
 	fresh.state = next_state(first_state(p), p);
 	return bpf_map_update_elem(&sessions, key, &fresh, BPF_ANY) ? EVENT_TABLE_FULL : -1;
 }
@@ -186,7 +193,7 @@ static __always_inline int goes_as_it_is(const struct session_key *key, const st
 
 static __always_inline int pass_to_guest(struct __sk_buff *skb, const struct packet *p)
 {
-	int waiting = p->kind == KIND_FIRST_PART ? settle(skb, p, &p->destination, PASSED) : 0;
+	int waiting = p->kind == KIND_FIRST_PART ? settle(skb, p, &p->destination, 0, PASSED) : 0;
 
 	return waiting ? release_parts(skb, p, waiting, 0) : NOT_OURS;
 }
@@ -205,9 +212,10 @@ static __always_inline int segment_to_guest(struct __sk_buff *skb, struct packet
 	session_key_to(&key, skb, p, &guest);
 	if (goes_as_it_is(&key, p, member))
 		return pass_to_guest(skb, p);
-	refusal = remember(&key, p, number);
+	refusal = remember(&key, p, number, MODE_EDGE_NAT);
 	if (p->kind == KIND_FIRST_PART)
-		waiting = settle(skb, p, &guest.address, refusal >= 0 ? REFUSED : (int)number);
+		waiting = settle(skb, p, &guest.address, 0,
+				 refusal >= 0 ? REFUSED : (int)number);
 	if (refusal >= 0)
 		return drop_for(refusal);
 	if (waiting)
@@ -220,7 +228,7 @@ static __always_inline int segment_to_guest(struct __sk_buff *skb, struct packet
 /* What is not of a session is the guest's own, in parts or not. */
 static __always_inline int pass_from_guest(struct __sk_buff *skb, const struct packet *p)
 {
-	int waiting = p->kind == KIND_FIRST_PART ? settle(skb, p, &p->source, PASSED) : 0;
+	int waiting = p->kind == KIND_FIRST_PART ? settle(skb, p, &p->source, 0, PASSED) : 0;
 
 	return waiting ? release_parts(skb, p, waiting, BPF_F_INGRESS) : NOT_OURS;
 }
@@ -245,7 +253,7 @@ static __always_inline int segment_from_guest(struct __sk_buff *skb, struct pack
 	member = session->member;
 	follow_guest(session, p);
 	if (p->kind == KIND_FIRST_PART)
-		waiting = settle(skb, p, &pools.address, member);
+		waiting = settle(skb, p, &pools.address, 0, member);
 	if (waiting)
 		return release_parts(skb, p, waiting, BPF_F_INGRESS);
 	count_answer(skb, p, member);
@@ -330,22 +338,4 @@ static __always_inline int nat_from_guest(struct __sk_buff *skb, struct packet *
 	if (p->kind == KIND_FIRST_PART)
 		return pass_from_guest(skb, p);
 	return error_from_guest(skb, p);
-}
-
-/* Forget what is over, and what belonged to guests that serve the address no longer. A member
- * may have got another number, as one has that is a guest still and a backend no more.
- */
-static long sweep_session(void *map, struct session_key *key, struct session *session,
-			  struct sweep *sweep)
-{
-	struct delivery_key at = {.ifindex = key->ifindex, .address = session->address};
-	__u32 *number = bpf_map_lookup_elem(&deliveries, &at);
-	struct member *member = number ? bpf_map_lookup_elem(&members, number) : 0;
-
-	if (!member || !serves_by(member, MODE_EDGE_NAT) ||
-	    is_over(sweep, member, session->seen, session->state))
-		bpf_map_delete_elem(map, key);
-	else
-		session->member = *number;
-	return 0;
 }

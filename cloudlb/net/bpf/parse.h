@@ -101,6 +101,7 @@ static __always_inline int drop_for(__u32 event)
 #define REFUSED (-2) /* dropped, and counted where it should be */
 #define PASSED_ON (-3) /* now addressed to another director */
 #define UNDECIDED (-4)
+#define STRAY (-5) /* to no service */
 
 static __always_inline int refuse_for(__u32 event)
 {

@@ -7,8 +7,9 @@
 #include "maps.h"
 #include "parse.h"
 
-/* A later part goes where the first one went. A first part, and one that is the whole, becomes what
- * it would be without a fragment header: its member is still to be found.
+/* A later part goes where the first one went; one of a member's answer is no client's packet. A first
+ * part, and one that is the whole, becomes what it would be without a fragment header: its member
+ * is still to be found.
  */
 GLOBAL int member_of_part(struct __sk_buff *skb, struct packet *p)
 {
@@ -21,5 +22,7 @@ GLOBAL int member_of_part(struct __sk_buff *skb, struct packet *p)
 	known = fate_or_hold(skb, p);
 	if (!known)
 		return REFUSED;
-	return known->fate == PARTS_GO ? known->member : refuse_for(EVENT_FRAGMENT);
+	if (known->fate != PARTS_GO)
+		return refuse_for(EVENT_FRAGMENT);
+	return is_unspecified(&known->client) ? (int)known->member : STRAY;
 }

@@ -7,6 +7,18 @@
 #include "parse.h"
 #include "rewrite.h"
 
+/* The other direction of a connection's packet. */
+static __always_inline void turn_round(struct packet *p)
+{
+	struct address source = p->source;
+	__u16 port = p->source_port;
+
+	p->source = p->destination;
+	p->source_port = p->port;
+	p->destination = source;
+	p->port = port;
+}
+
 /* Of a quoted datagram in parts the first one has ports. */
 static __always_inline int skip_quoted_fragment(struct __sk_buff *skb, struct packet *quoted)
 {
@@ -63,24 +75,40 @@ static __always_inline int parse_quoted(struct __sk_buff *skb, const struct pack
 	return 0;
 }
 
-/* An end of the packet that an ICMP error quotes from `ip` on, and the same address on the other
- * side of the error itself. Within ICMP for IPv4 the quoted address and the quoted header's
- * checksum cancel each other out. The quoted transport's checksum stays as it was: nobody looks
- * at it, and of TCP it is mostly cut off.
+/* An end of the packet that an ICMP error quotes from `ip` on. Within ICMP for IPv4 the quoted
+ * address and the quoted header's checksum cancel each other out. The quoted transport's checksum
+ * stays as it was: nobody looks at it, and of TCP it is mostly cut off.
  */
+static __always_inline int write_quoted(struct __sk_buff *skb, const struct packet *p,
+					const struct packet *quoted, __u32 ip, enum side side,
+					const struct end *from, const struct end *to)
+{
+	__u32 at = p->l4 + 2;
+
+	if (p->version == 6 && sum_address(skb, at, &from->address, &to->address, 0))
+		return -1;
+	return bpf_l4_csum_replace(skb, at, from->port, to->port, 2) ||
+	       write_port(skb, quoted->l4, side, to->port) ||
+	       write_address(skb, p->version, ip, side, &from->address, &to->address);
+}
+
+/* An address of the error itself. */
+static __always_inline int write_outer(struct __sk_buff *skb, const struct packet *p,
+				       enum side side, const struct address *from,
+				       const struct address *to)
+{
+	if (p->version == 6 && sum_address(skb, p->l4 + 2, from, to, BPF_F_PSEUDO_HDR))
+		return -1;
+	return write_address(skb, p->version, ETH_HLEN, side, from, to);
+}
+
+/* An end of the quoted packet, and the same address on the other side of the error. */
 static __always_inline int write_quoted_end(struct __sk_buff *skb, const struct packet *p,
 					    const struct packet *quoted, __u32 ip, enum side side,
 					    const struct end *from, const struct end *to)
 {
 	enum side outer = side == SOURCE ? DESTINATION : SOURCE;
-	const struct address *old = &from->address, *new = &to->address;
-	__u32 at = p->l4 + 2;
 
-	if (p->version == 6 && (sum_address(skb, at, old, new, BPF_F_PSEUDO_HDR) ||
-				sum_address(skb, at, old, new, 0)))
-		return -1;
-	return bpf_l4_csum_replace(skb, at, from->port, to->port, 2) ||
-	       write_port(skb, quoted->l4, side, to->port) ||
-	       write_address(skb, p->version, ip, side, old, new) ||
-	       write_address(skb, p->version, ETH_HLEN, outer, old, new);
+	return write_quoted(skb, p, quoted, ip, side, from, to) ||
+	       write_outer(skb, p, outer, &from->address, &to->address);
 }

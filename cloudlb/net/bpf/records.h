@@ -99,7 +99,7 @@ struct pool {
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
 enum member_role { MEMBER_BACKEND = 1, MEMBER_GUEST = 2 };
-enum mode { MODE_DR = 0, MODE_TUN = 1, MODE_EDGE_NAT = 2 };
+enum mode { MODE_DR = 0, MODE_TUN = 1, MODE_EDGE_NAT = 2, MODE_NAT = 3, MODE_FULL_NAT = 4 };
 
 /* `own` and `port` are the member's own address, unspecified where the mode needs none, and port,
  * 0 where it is the virtual one.
@@ -118,7 +118,9 @@ struct member {
 	__u8 former; /* at a guest's tap: a bit for each mode of connections that may be alive */
 };
 
-/* A guest behind a tap that serves an address; with edge NAT also by its own address. */
+/* A guest behind a tap that serves an address; with edge NAT also by its own address. At an uplink
+ * a member that this host directs to, by its own address.
+ */
 struct delivery_key {
 	__u32 ifindex;
 	struct address address;
@@ -150,10 +152,11 @@ enum flow_state { FLOW_OPENING = 0, FLOW_ESTABLISHED = 1, FLOW_CLOSING = 2, FLOW
 struct flow {
 	__u64 seen; /* jiffies: read without a call, which the clock in ns is not */
 	__u32 member;
+	__u32 alias; /* the port that the member sees as the client's, with full NAT; 0: none yet */
 	__u8 state;
 	__u8 mode;
 	__u8 told; /* by another director, and no packet of it has come here since */
-	__u8 pad;
+	__u8 pad[5];
 };
 
 /* A member's number together with the mode of a connection. */
@@ -183,7 +186,9 @@ struct client {
 	__u32 pad;
 };
 
-/* A connection through edge NAT in the terms of the guest behind a tap. */
+/* A connection through NAT as its member knows it: at a tap with edge NAT, else at the uplink of
+ * the director. With full NAT the member takes the pool's address and an alias for the client.
+ */
 struct session_key {
 	__u32 ifindex;
 	__u32 protocol;
@@ -193,14 +198,19 @@ struct session_key {
 	struct address guest;
 };
 
-/* What the client calls the other end of a session: the pool's address and port. */
+/* What the client calls the other end of a session: the pool's address and port; and with full NAT
+ * who the client is.
+ */
 struct session {
 	__u64 seen; /* jiffies */
 	struct address address;
 	__u32 member;
 	__u32 state; /* as a flow's */
 	__u16 port;
-	__u8 pad[6];
+	__u16 client_port;
+	__u8 mode;
+	__u8 pad[3];
+	struct address client;
 };
 
 /* A datagram in fragments, as it comes to an interface. */
@@ -215,11 +225,13 @@ struct fragmented_key {
 /* What its first part decides for all others. */
 enum fate { PARTS_WAIT = 0, PARTS_GO = 1, PARTS_PASS = 2, PARTS_DROP = 3 };
 
-/* Parts that go are a member's, and get `address` at its tap; `held` of them came before the first.
+/* Parts that go are a member's, and get `address` where they are translated; those of a member's
+ * answer go to `client` if it is known. `held` of them came before the first.
  */
 struct fragmented {
 	__u64 seen; /* jiffies */
 	struct address address;
+	struct address client;
 	__u32 member;
 	__u32 fate;
 	__u32 held;
@@ -288,12 +300,15 @@ enum event {
 	EVENT_TOO_BIG_DROP,
 	EVENT_HELD,
 	EVENT_PASSED_ON,
+	EVENT_NO_ALIAS,
 	EVENT_COUNT,
 };
 
 struct settings {
 	__u64 timeout[4]; /* jiffies, by flow_state */
 	__u64 second;     /* in jiffies */
+	__u32 first_alias; /* the ports that full NAT gives to clients */
+	__u32 aliases;
 };
 
 static __always_inline int choice_of(__u32 number, __u32 mode)
@@ -307,8 +322,16 @@ static __always_inline int serves_by(const struct member *member, __u32 mode)
 	return member->mode == mode || member->former & 1 << mode;
 }
 
+#define HELD_BY_GUESTS (1 << MODE_DR | 1 << MODE_TUN)
+
 /* Whether a guest may have connections in which it goes by the pool's address. */
 static __always_inline int holds_address(const struct member *member)
 {
-	return !!((1 << member->mode | member->former) & ~(1 << MODE_EDGE_NAT));
+	return !!((1 << member->mode | member->former) & HELD_BY_GUESTS);
+}
+
+/* Whether the director translates the packets of a connection, there and back. */
+static __always_inline int is_translated(__u32 mode)
+{
+	return mode == MODE_NAT || mode == MODE_FULL_NAT;
 }

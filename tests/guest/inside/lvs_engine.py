@@ -167,6 +167,21 @@ def test_members_are_reached_in_other_ways_too(clean: Site, vip: Address, mode: 
 
 
 @pytest.mark.parametrize("vip", VIPS)
+def test_it_translates_where_answers_come_back_by_it(clean: Site, vip: Address) -> None:
+    forward = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}[vip.version]
+    client, director = (own(number, vip.version) for number in (9, 1))
+    run("sysctl", "-q", "-w", f"{forward}=1", "net.ipv4.conf.all.send_redirects=0")
+    run("sysctl", "-q", "-w", "net.ipv4.conf.up0.send_redirects=0")
+    for command in ("add", "del"):
+        for number in MEMBERS:
+            run("ip", "-n", f"tap{number}", "route", command, str(client), "via", str(director))
+        if command == "add":
+            clean.apply(vip, mode=Mode.NAT)
+            assert Counter(clean.connect(vip) for _ in range(4)) == {17: 2, 18: 2}
+    run("sysctl", "-q", "-w", f"{forward}=0")
+
+
+@pytest.mark.parametrize("vip", VIPS)
 def test_a_member_that_is_taken_out_keeps_its_connections(clean: Site, vip: Address) -> None:
     clean.apply(vip)
     stays, number = clean.open(vip)
@@ -243,6 +258,9 @@ def test_what_lvs_cannot_do_is_refused_by_name(clean: Site) -> None:
         clean.apply(VIP4, Algorithm.WRR_SMOOTH)
     with pytest.raises(EngineError, match="none of the pool's family is known"):
         clean.lvs.apply(POOL, director([backend(17)], address=VIP4, ports=(HTTP,)))
+    full = replace(backend(17), mode=Mode.FULL_NAT, address=own(17, 4))
+    with pytest.raises(EngineError, match="has no full NAT"):
+        clean.lvs.apply(POOL, director([full], address=VIP4, ports=(HTTP,)))
     with pytest.raises(EngineError, match="serves no guests"):
         clean.lvs.attach(HostPort(1, PortKind.TAP, NETWORK, UPLINK_MAC))
 

@@ -15,13 +15,13 @@ from cloudlb.agents.target import Target
 from cloudlb.agents.targets import switched_off, targets
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.drivers.dr import DirectRouting
-from cloudlb.drivers.nat import EdgeNat
+from cloudlb.drivers.nat import Nat
 from cloudlb.drivers.tun import Tunnel as TunnelDriver
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Role, Uplink
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Monitor, MonitorType, Port, Protocol
+from cloudlb.model.pool import Monitor, MonitorType, Port, Protocol, Translation
 from cloudlb.model.snapshot import PoolView
 from cloudlb.net.frame import Tunnel
 from cloudlb.net.link import Link
@@ -33,7 +33,7 @@ MONITOR = tcp_monitor()
 DIRECTOR: tuple[Address, ...] = (ip_address("192.0.2.1"), ip_address("fe80::1"))
 DRIVERS: dict[str, DataPlaneDriver] = {
     "dr": DirectRouting(),
-    "nat": EdgeNat(),
+    "nat": Nat(),
     "tun": TunnelDriver(),
 }
 
@@ -210,6 +210,23 @@ def test_a_member_behind_nat_is_asked_at_its_own_address_for_what_is_no_service(
 ) -> None:
     (found,) = _targets(ports, _behind_nat(monitor, "2001:db8::11")).values()
     assert found.address == (VIP6 if is_service else ip_address("2001:db8::11"))
+    assert (found.member_mac, found.source) == (mac(1), ip_address("fe80::1"))
+
+
+@pytest.mark.requirement("L13")
+@pytest.mark.parametrize("translation", [Translation.DIRECTOR, Translation.FULL])
+@pytest.mark.parametrize(
+    ("monitor", "asked"), [(MONITOR, 8080), (tcp_monitor(port=9000), 9000)], ids=["service", "no"]
+)
+def test_a_member_that_the_director_translates_for_is_asked_at_its_own_end(
+    ports: Ports, translation: Translation, monitor: Monitor, asked: int
+) -> None:
+    one = _behind_nat(monitor, "2001:db8::11")
+    (m,) = one.members
+    m = replace(m, member=replace(m.member, port=8080))
+    one = replace(one, pool=replace(one.pool, translation=translation), members=(m,))
+    (found,) = _targets(ports, one).values()
+    assert (found.address, found.port) == (ip_address("2001:db8::11"), asked)
     assert (found.member_mac, found.source) == (mac(1), ip_address("fe80::1"))
 
 

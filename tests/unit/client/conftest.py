@@ -170,6 +170,7 @@ def pool():
         "timeouts": None,
         "directors": ["h1"],
         "forwarding": None,
+        "translation": None,
         "failover": "preempt",
         "virtual_router": 0,
         "monitor": None,

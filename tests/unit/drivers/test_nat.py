@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Edge NAT: pools compiled to planes, compared with translations.json.
+"""NAT: pools compiled to planes, compared with translations.json.
 
 See cases.py on how new planes are accepted.
 """
@@ -12,16 +12,16 @@ from uuid import UUID
 import pytest
 
 from cloudlb.drivers.dr import DirectRouting
-from cloudlb.drivers.nat import EdgeNat
+from cloudlb.drivers.nat import Nat
 from cloudlb.model.dataplane import BackendState, Mode, Plane
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Placement, Protocol, Scheduler
+from cloudlb.model.pool import Placement, Protocol, Scheduler, Translation
 from cloudlb.model.snapshot import MemberView, PoolView
 from tests.planes import VIP4, VIP6, mac, member_id
 from tests.unit.drivers.cases import Case, Golden
 from tests.views import LAN, member, pool
 
-NAT = EdgeNat()
+NAT = Nat()
 NETWORK = replace(LAN, vip_range=(ip_network("192.0.2.96/27"), ip_network("2001:db8::100/120")))
 SEEN = ("192.0.2.13", "2001:db8::13", "fe80::13")
 
@@ -39,6 +39,12 @@ def view(*members: MemberView, address: Address = VIP4) -> PoolView:
     return PoolView(pool(data_plane="nat", address=address), NETWORK, members)
 
 
+def by(translation: Translation, *members: MemberView, address: Address = VIP4) -> PoolView:
+    """A pool that is translated elsewhere than at the edge."""
+    one = view(*members, address=address)
+    return replace(one, pool=replace(one.pool, translation=translation))
+
+
 PAIR = (seen(3, *SEEN, port=8080), seen(1, "192.0.2.11", host="c2"))
 CASES = {
     "director": Case(view(*PAIR)),
@@ -54,6 +60,11 @@ CASES = {
     "member down": Case(view(*PAIR), down=frozenset({member_id(3)})),
     "bystander": Case(view(*PAIR), "c9"),
     "pool removed": Case(replace(view(*PAIR), removing=True)),
+    "by the director": Case(by(Translation.DIRECTOR, *PAIR)),
+    "by the director, compute": Case(by(Translation.DIRECTOR, *PAIR), "c1"),
+    "full": Case(by(Translation.FULL, *PAIR)),
+    "full, IPv6": Case(by(Translation.FULL, *PAIR, address=VIP6)),
+    "full, own address unknown": Case(by(Translation.FULL, seen(3), PAIR[1])),
 }
 
 

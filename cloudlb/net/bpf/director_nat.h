@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* NAT through the director: it exchanges the pool's address for the member's own on the way there,
+ * and back in what the member answers, which has to come by it. Members route their answers by the
+ * director (MODE_NAT), or the director stands in for the client as well, with the pool's address
+ * and a port of its own choice, the alias (MODE_FULL_NAT): then any member will do. Sessions are
+ * those of edge NAT, at the uplink. Source: master's thesis, ch. 3 (LVS/NAT); L1, L19, L23.
+ */
+#pragma once
+
+#include "answer.h"
+#include "flow.h"
+#include "forward.h"
+#include "fragment.h"
+#include "maps.h"
+#include "nat.h"
+#include "parse.h"
+#include "quoted.h"
+#include "rewrite.h"
+
+#define ALIAS_TRIES 256 /* of ports in a row, until all count as taken */
+
+static __always_inline int is_service(__u32 network, const struct address *a, __u16 port,
+				      __u32 protocol)
+{
+	struct service_key key = {
+		.network = network, .address = *a, .port = port, .protocol = protocol};
+
+	return !!bpf_map_lookup_elem(&services, &key);
+}
+
+/* For bpf_loop: the first port from a start on that no session with the same end of the member
+ * has, and no service.
+ */
+struct alias_search {
+	struct session_key key;
+	struct session fresh;
+	__u32 network;
+	__u32 first;
+	__u32 count;
+	__u32 start;
+	__u32 found;
+};
+
+static long try_alias(__u32 step, struct alias_search *search)
+{
+	__u32 port = search->first + (search->start + step) % search->count;
+
+	search->key.client_port = bpf_htons(port);
+	if (step >= search->count)
+		return 1;
+	if (is_service(search->network, &search->fresh.address, search->key.client_port,
+		       search->key.protocol) ||
+	    bpf_map_update_elem(&sessions, &search->key, &search->fresh, BPF_NOEXIST))
+		return 0;
+	search->found = port;
+	return 1;
+}
+
+/* A port for a client whose connection has none, or whose session is gone: that gets the one again
+ * that it had. Two packets of it at once may both find one: the first is kept.
+ */
+GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, __u32 network,
+			__u32 number, struct flow *flow)
+{
+	struct alias_search search = {.network = network};
+	__u32 zero = 0, other;
+	struct settings *config = bpf_map_lookup_elem(&settings, &zero);
+	struct ticket *ticket = bpf_map_lookup_elem(&aliases, &zero);
+
+	if (!key || !p || !flow || !config || !config->aliases || !ticket)
+		return 0;
+	search.key = *key;
+	search.fresh.seen = bpf_jiffies64();
+	search.fresh.address = p->destination;
+	search.fresh.port = p->port;
+	search.fresh.client = p->source;
+	search.fresh.client_port = p->source_port;
+	search.fresh.member = number;
+	search.fresh.mode = MODE_FULL_NAT;
+	search.fresh.state = next_state(first_state(p), p);
+	search.first = flow->alias ? flow->alias : config->first_alias;
+	search.count = flow->alias ? 1 : config->aliases;
+	search.start = __sync_fetch_and_add(&ticket->next, 1) % search.count;
+	bpf_loop(ALIAS_TRIES, try_alias, &search, 0);
+	if (!search.found)
+		return 0;
+	other = __sync_val_compare_and_swap(&flow->alias, 0, search.found);
+	if (!other || other == search.found)
+		return search.found;
+	bpf_map_delete_elem(&sessions, &search.key);
+	return other;
+}
+
+/* The client's connection as the director remembers it. */
+static __always_inline struct flow *flow_of(const struct port *port, const struct packet *p)
+{
+	struct flow_key key;
+
+	flow_key_of(&key, port->network, p);
+	return bpf_map_lookup_elem(&flows, &key);
+}
+
+/* Put the pool's address and the connection's alias in the client's place. */
+static __always_inline void stand_in(struct session_key *key, const struct packet *p,
+				     __u32 alias)
+{
+	key->client = p->destination;
+	key->client_port = bpf_htons(alias);
+}
+
+static __always_inline int is_of_client(const struct session *session, const struct packet *p)
+{
+	return session->client_port == p->source_port &&
+	       same_address(&session->client, &p->source);
+}
+
+/* Remember a client's packet in a session with an alias, which becomes the key's client. Without
+ * one the member could not answer, so the packet is refused. Returns the event to count then, else
+ * -1. A member that has closed its side may have its session forgotten before the client does.
+ */
+static __always_inline int remember_disguised(struct session_key *key, const struct port *port,
+					      const struct packet *p, __u32 number)
+{
+	struct flow *flow = flow_of(port, p);
+	struct session *session;
+	__u32 alias;
+
+	if (!flow)
+		return EVENT_TABLE_FULL;
+	stand_in(key, p, flow->alias);
+	session = flow->alias ? bpf_map_lookup_elem(&sessions, key) : 0;
+	if (session && !is_of_client(session, p))
+		return EVENT_SESSION_CLASH;
+	if (session) {
+		follow_client(session, p);
+		return -1;
+	}
+	alias = find_alias(key, p, port->network, number, flow);
+	stand_in(key, p, alias);
+	return alias ? -1 : EVENT_NO_ALIAS;
+}
+
+/* To the member itself where it is on the link, else by the host's routes. */
+static __always_inline int send_to(struct __sk_buff *skb, const struct port *port,
+				   const struct member *member)
+{
+	__u8 head[12], known = 0;
+
+	for (int i = 0; i < 6; i++) {
+		head[i] = member->mac[i];
+		head[6 + i] = port->mac[i];
+		known |= head[i];
+	}
+	if (!known)
+		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+	if (bpf_skb_store_bytes(skb, 0, head, sizeof(head), 0))
+		return TC_ACT_SHOT;
+	return bpf_redirect(skb->ifindex, 0);
+}
+
+/* A later part has no ports; the first one has made the session. */
+static __always_inline int write_later_part(struct __sk_buff *skb, const struct packet *p,
+					    const struct member *member, __u32 mode)
+{
+	return write_address(skb, p->version, ETH_HLEN, DESTINATION, &p->destination,
+			     &member->own) ||
+	       (mode == MODE_FULL_NAT && write_address(skb, p->version, ETH_HLEN, SOURCE,
+						       &p->source, &p->destination));
+}
+
+/* About what the member sent to the client: both find what they know in it (L12). */
+GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const struct packet *p,
+		       const struct member *member, __u32 mode)
+{
+	struct end pools = {}, own = {}, client = {}, alias = {};
+	struct packet quoted = {};
+	struct flow *flow;
+	__u32 ip;
+
+	if (!port || !p || !member)
+		return -1;
+	ip = p->l4 + 8;
+	if (parse_quoted(skb, p, &quoted, ip))
+		return -1;
+	pools.address = p->destination;
+	own.address = member->own;
+	pools.port = quoted.source_port;
+	own.port = member->port ? member->port : quoted.source_port;
+	if (write_quoted_end(skb, p, &quoted, ip, SOURCE, &pools, &own))
+		return -1;
+	if (mode != MODE_FULL_NAT)
+		return 0;
+	client.address = quoted.destination;
+	client.port = quoted.port;
+	turn_round(&quoted);
+	flow = flow_of(port, &quoted);
+	if (!flow || !flow->alias)
+		return -1;
+	alias.address = pools.address;
+	alias.port = bpf_htons(flow->alias);
+	return write_quoted(skb, p, &quoted, ip, DESTINATION, &client, &alias) ||
+	       write_outer(skb, p, SOURCE, &p->source, &pools.address);
+}
+
+/* The end of a connection that the member is. */
+static __always_inline void own_end(struct end *own, const struct member *member,
+				    const struct packet *p)
+{
+	own->address = member->own;
+	own->port = member->port ? member->port : p->port;
+}
+
+/* Returns the connection's alias, which is 0 without full NAT, or -1 if the packet is refused. */
+GLOBAL int remember_segment(struct __sk_buff *skb, const struct port *port,
+			    const struct packet *p, __u32 choice)
+{
+	__u32 number = NUMBER_OF(choice), mode = choice >> MODE_SHIFT;
+	struct member *member = bpf_map_lookup_elem(&members, &number);
+	struct session_key key = {};
+	struct end own = {};
+	int refusal;
+
+	if (!port || !p || !member)
+		return -1;
+	own_end(&own, member, p);
+	session_key_to(&key, skb, p, &own);
+	refusal = mode == MODE_FULL_NAT ? remember_disguised(&key, port, p, number) :
+					  remember(&key, p, number, mode);
+	if (refusal >= 0) {
+		count_event(refusal);
+		return -1;
+	}
+	return mode == MODE_FULL_NAT ? bpf_ntohs(key.client_port) : 0;
+}
+
+GLOBAL int write_segment(struct __sk_buff *skb, const struct packet *p,
+			 const struct member *member, __u32 alias)
+{
+	struct end from = {}, to = {};
+
+	if (!p || !member)
+		return -1;
+	if (alias) {
+		from.address = p->source;
+		from.port = p->source_port;
+		to.address = p->destination;
+		to.port = bpf_htons(alias);
+		if (write_end(skb, p, SOURCE, &from, &to))
+			return -1;
+	}
+	from.address = p->destination;
+	from.port = p->port;
+	own_end(&to, member, p);
+	return write_end(skb, p, DESTINATION, &from, &to);
+}
+
+static __always_inline int translate_segment(struct __sk_buff *skb, const struct port *port,
+					     const struct packet *p,
+					     const struct member *member, __u32 choice)
+{
+	int alias = remember_segment(skb, port, p, choice);
+
+	return alias < 0 ? -1 : write_segment(skb, p, member, alias);
+}
+
+/* A client's packet, or an error about what its member has sent. */
+static __always_inline int forward_translated(struct __sk_buff *skb, const struct port *port,
+					      const struct packet *p, __u32 choice)
+{
+	__u32 number = NUMBER_OF(choice), mode = choice >> MODE_SHIFT;
+	struct member *member = bpf_map_lookup_elem(&members, &number);
+	int failed;
+
+	if (!member || member->state == MEMBER_FREE || !is_of_family(&member->own, p->version))
+		return drop_for(EVENT_NO_MEMBER);
+	if (p->kind == KIND_LATER_PART)
+		failed = write_later_part(skb, p, member, mode);
+	else if (p->kind == KIND_ICMP)
+		failed = write_error(skb, port, p, member, mode);
+	else
+		failed = translate_segment(skb, port, p, member, choice);
+	if (failed)
+		return TC_ACT_SHOT;
+	count_in(skb, p, number);
+	return send_to(skb, port, member);
+}
+
+/* A packet to no service. One to a pool's address must not reach the host's stack, and neither
+ * may a member's answer to a probe, which the agent has read from its packet socket before.
+ */
+static __always_inline int refuse_stray(const struct port *port, const struct packet *p)
+{
+	if (answers(port->network, &p->destination))
+		return drop_for(EVENT_NO_SERVICE);
+	return answers(port->network, &p->source) ? TC_ACT_SHOT : NOT_OURS;
+}
+
+/* Whether a packet is of a member's own address, or an error about one to it. */
+static __always_inline int is_of_member(struct __sk_buff *skb, const struct address *a)
+{
+	return !!delivered(skb->ifindex, a);
+}
+
+GLOBAL int later_part_from_member(struct __sk_buff *skb, const struct port *port,
+				  const struct packet *p)
+{
+	struct fragmented *known;
+	struct address pools, client;
+
+	if (!port || !p)
+		return NOT_OURS;
+	known = fate_or_hold(skb, p);
+	if (!known)
+		return TC_ACT_SHOT;
+	if (known->fate != PARTS_GO)
+		return refuse_stray(port, p);
+	pools = known->address;
+	client = known->client;
+	count_answer(skb, p, known->member);
+	if (write_address(skb, p->version, ETH_HLEN, SOURCE, &p->source, &pools) ||
+	    write_address(skb, p->version, ETH_HLEN, DESTINATION, &p->destination, &client))
+		return TC_ACT_SHOT;
+	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+}
+
+GLOBAL int error_from_member(struct __sk_buff *skb, const struct port *port,
+			     const struct packet *p)
+{
+	struct end own = {}, pools = {}, alias = {}, client = {};
+	struct packet quoted = {};
+	struct session_key key = {};
+	struct session *session;
+	__u32 ip;
+
+	if (!port || !p)
+		return NOT_OURS;
+	ip = p->l4 + 8;
+	if (parse_quoted(skb, p, &quoted, ip) || !is_of_member(skb, &quoted.destination) ||
+	    !same_address(&quoted.source, &p->destination))
+		return refuse_stray(port, p);
+	own.address = quoted.destination;
+	own.port = quoted.port;
+	session_key_to(&key, skb, &quoted, &own);
+	session = bpf_map_lookup_elem(&sessions, &key);
+	if (!session)
+		return refuse_stray(port, p);
+	pools.address = session->address;
+	pools.port = session->port;
+	alias.address = quoted.source;
+	alias.port = quoted.source_port;
+	client = alias;
+	if (session->mode == MODE_FULL_NAT) {
+		client.address = session->client;
+		client.port = session->client_port;
+	}
+	count_answer(skb, p, session->member);
+	if (write_quoted(skb, p, &quoted, ip, DESTINATION, &own, &pools) ||
+	    write_quoted_end(skb, p, &quoted, ip, SOURCE, &alias, &client))
+		return TC_ACT_SHOT;
+	if (same_address(&p->source, &own.address) &&
+	    write_outer(skb, p, SOURCE, &own.address, &pools.address))
+		return TC_ACT_SHOT;
+	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+}
+
+/* What is not of a session is the host's business, in parts or not. */
+static __always_inline int stray_segment(struct __sk_buff *skb, const struct port *port,
+					 const struct packet *p)
+{
+	int waiting = p->kind == KIND_FIRST_PART ? settle(skb, p, &p->source, 0, PASSED) : 0;
+
+	return waiting ? release_parts(skb, p, waiting, BPF_F_INGRESS) : refuse_stray(port, p);
+}
+
+GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port, struct packet *p)
+{
+	struct end own = {}, pools = {}, alias = {}, client = {};
+	struct session_key key = {};
+	struct session *session;
+	__u32 number;
+	int waiting = 0;
+
+	if (!port || !p)
+		return NOT_OURS;
+	if (p->kind != KIND_TRANSPORT && load_ports(skb, p))
+		return stray_segment(skb, port, p);
+	session_key_from(&key, skb, p);
+	session = bpf_map_lookup_elem(&sessions, &key);
+	if (!session)
+		return stray_segment(skb, port, p);
+	own.address = p->source;
+	own.port = p->source_port;
+	pools.address = session->address;
+	pools.port = session->port;
+	alias.address = p->destination;
+	alias.port = p->port;
+	client = alias;
+	if (session->mode == MODE_FULL_NAT) {
+		client.address = session->client;
+		client.port = session->client_port;
+	}
+	number = session->member;
+	follow_guest(session, p);
+	if (p->kind == KIND_FIRST_PART)
+		waiting = settle(skb, p, &pools.address, &client.address, number);
+	if (waiting)
+		return release_parts(skb, p, waiting, BPF_F_INGRESS);
+	count_answer(skb, p, number);
+	if (write_end(skb, p, SOURCE, &own, &pools) ||
+	    write_end(skb, p, DESTINATION, &alias, &client))
+		return TC_ACT_SHOT;
+	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
+}
+
+/* A packet to no service: an answer of a member whose connections are translated here, else
+ * nobody's.
+ */
+static __always_inline int from_member(struct __sk_buff *skb, const struct port *port,
+				       struct packet *p)
+{
+	if (p->kind == KIND_ICMP)
+		return error_from_member(skb, port, p);
+	if (!is_of_member(skb, &p->source) || (p->kind == KIND_FRAGMENT && part_of(skb, p)))
+		return refuse_stray(port, p);
+	if (p->kind == KIND_LATER_PART)
+		return later_part_from_member(skb, port, p);
+	if (p->kind != KIND_TRANSPORT && p->kind != KIND_FIRST_PART)
+		return refuse_stray(port, p);
+	return segment_from_member(skb, port, p);
+}
+
+/* Whether a session is still somebody's: at a tap the guest serves its address, by whatever number
+ * the member has now; at an uplink the member is one that this host directs to.
+ */
+static __always_inline struct member *member_of_session(const struct session_key *key,
+							struct session *session)
+{
+	struct delivery_key at = {.ifindex = key->ifindex, .address = session->address};
+	struct member *member;
+	__u32 number = session->member, *found;
+
+	if (session->mode != MODE_EDGE_NAT) {
+		member = bpf_map_lookup_elem(&members, &number);
+		return member && member->state != MEMBER_FREE ? member : 0;
+	}
+	found = bpf_map_lookup_elem(&deliveries, &at);
+	member = found ? bpf_map_lookup_elem(&members, found) : 0;
+	if (!member || !serves_by(member, MODE_EDGE_NAT))
+		return 0;
+	session->member = *found;
+	return member;
+}
+
+/* Forget what is over, and what is nobody's. */
+static long sweep_session(void *map, struct session_key *key, struct session *session,
+			  struct sweep *sweep)
+{
+	struct member *member = member_of_session(key, session);
+
+	if (!member || is_over(sweep, member, session->seen, session->state))
+		bpf_map_delete_elem(map, key);
+	return 0;
+}
