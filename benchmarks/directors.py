@@ -36,7 +36,14 @@ PORTS = (Port(Protocol.TCP, TCP_PORT), Port(Protocol.UDP, UDP_PORT))
 _IDS = tuple(UUID(int=number) for number in MEMBERS)
 _MASQUERADE, _TUNNEL, _DIRECT_ROUTE = 0, 2, 3  # linux/ip_vs.h, IP_VS_CONN_F_…
 _FLOWS = 65536
-_LOOK_AT_EVENTS = ("no_member", "no_service", "table_full", "session_clash", "no_tunnel")
+_LOOK_AT_EVENTS = (
+    "no_member",
+    "no_service",
+    "table_full",
+    "session_clash",
+    "no_tunnel",
+    "no_alias",
+)
 
 Way = Callable[[Rig, int], "contextlib.AbstractContextManager[None]"]
 """Brings a director about for a rig and a family, and takes it away."""
@@ -146,8 +153,10 @@ def cloudlb(mode: Mode) -> Way:
 
     @contextlib.contextmanager
     def balance(rig: Rig, version: int) -> Iterator[None]:
-        rig.answers_through(version, director=False)
+        rig.answers_through(version, director=mode is Mode.NAT)
         with ExitStack() as stack:
+            if mode is Mode.FULL_NAT:
+                stack.enter_context(_without_address(rig, version))
             number = next(_NUMBERS)
             director = rig.director.do(lambda: _engine(f"director{number}"))
             host = _engine(f"host{number}")
@@ -170,6 +179,17 @@ def cloudlb(mode: Mode) -> Way:
             _look(host)
 
     return balance
+
+
+@contextlib.contextmanager
+def _without_address(rig: Rig, version: int) -> Iterator[None]:
+    """Members do not hold the pool's address, which is the client's to them."""
+    held = f"{VIP[version]}/{32 if version == 4 else 128} dev lo"
+    for member in rig.members:
+        member.ip(f"address del {held}\n")
+    yield
+    for member in rig.members:
+        member.ip(f"address add {held}{'' if version == 4 else ' nodad'}\n")
 
 
 _NUMBERS = itertools.count()
@@ -212,6 +232,8 @@ WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
     "ipvs dr": (ipvs(_DIRECT_ROUTE), (4,)),
     "cloudlb dr": (cloudlb(Mode.DR), (4, 6)),
     "cloudlb nat": (cloudlb(Mode.EDGE_NAT), (4, 6)),
+    "cloudlb director nat": (cloudlb(Mode.NAT), (4, 6)),
+    "cloudlb full nat": (cloudlb(Mode.FULL_NAT), (4, 6)),
     "cloudlb tun": (cloudlb(Mode.TUN), (4, 6)),
     "ipvs tun": (lvs_tunnel, (4,)),
 }

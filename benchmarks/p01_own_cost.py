@@ -17,6 +17,8 @@ ROUNDS = 2
 _BASE, _NONE = "nft dnat", "direct"
 _ROWS = (
     ("P1", "NAT (edge)", "cloudlb nat", ("ipvs nat",), (0.70, 0.60)),
+    ("P1", "NAT (director)", "cloudlb director nat", ("ipvs nat",), (0.70, 0.60)),
+    ("P1", "NAT (full)", "cloudlb full nat", ("ipvs nat",), (0.70, 0.60)),
     ("P2", "DR with flow table", "cloudlb dr", ("ipvs dr", "nft dr"), (0.56, 0.26)),
     ("P3", "TUN incl. unwrapping", "cloudlb tun", ("ipvs tun",), (0.75, 0.40)),
 )
