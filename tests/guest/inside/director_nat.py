@@ -15,7 +15,7 @@ import pytest
 from cloudlb.model.dataplane import Mode, Plane
 from cloudlb.model.network import Address
 from tests.guest.inside.direct_routing import Site, run
-from tests.guest.inside.edge_nat import MEMBERS, OWN_PORT, PORT, VIPS, exchange, plane, site
+from tests.guest.inside.edge_nat import MEMBERS, OWN_PORT, VIPS, exchange, plane, site
 from tests.planes import VIP4, VIP6
 
 __all__ = ["site"]  # pytest finds the fixture by its name here
@@ -33,7 +33,11 @@ def translated(vip: Address, pool: int, mode: Mode) -> Plane:
 
 @pytest.fixture(params=[Mode.NAT, Mode.FULL_NAT], ids=["nat", "full"])
 def by_director(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
-    """The site with a pool for each family; members answer by the director where they have to."""
+    """The site with a pool for each family; members answer by the director where they have to.
+
+    Its address is on the uplink only: the bridge of the same kernel must not answer for it.
+    """
+    run("sysctl", "-q", "-w", "net.ipv4.conf.br0.arp_ignore=1")
     site.apply(translated(VIP4, 1, request.param), translated(VIP6, 2, request.param))
     for command in ("add", "del"):
         lines = "".join(
@@ -52,23 +56,13 @@ def by_director(request: pytest.FixtureRequest, site: Site) -> Iterator[Site]:
 
 @pytest.mark.parametrize("vip", VIPS)
 def test_large_bodies_go_both_ways_through_the_director(by_director: Site, vip: Address) -> None:
-    assert Counter(exchange(by_director, vip) for _ in range(4)) == {17: 2, 18: 2}
+    numbers = []
+    for _ in range(4):
+        numbers.append(exchange(by_director, vip))
+        by_director.engine.sweep()
+    assert Counter(numbers) == {17: 2, 18: 2}
     events = by_director.engine.events()
     assert (events["session_clash"], events["no_alias"]) == (0, 0)
-
-
-@pytest.mark.parametrize("vip", VIPS)
-def test_many_connections_come_and_go(by_director: Site, vip: Address) -> None:
-    """With sweeps in between, which look at all sessions."""
-    for _ in range(5):
-        for _ in range(20):
-            address = (str(vip), PORT)
-            with by_director.client.do(
-                lambda address=address: socket.create_connection(address, timeout=30)
-            ) as connection:
-                connection.shutdown(socket.SHUT_WR)
-                assert int(connection.recv(3)) in MEMBERS
-        by_director.engine.sweep()
 
 
 @pytest.mark.parametrize("vip", VIPS)
