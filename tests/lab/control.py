@@ -166,6 +166,33 @@ def ask_udp_from(lab: Lab, pool: dict[str, Any], sources: list[str]) -> list[str
     return lab.host("client").run(command).stdout.split()
 
 
+def exchange_bodies(lab: Lab, pool: dict[str, Any]) -> None:
+    """Have megabytes go to a pool's guest and come from it, and see that they arrive as sent."""
+    program = (
+        "import json,sys,urllib.request,zlib\n"
+        "ask=lambda path,body=None: urllib.request.urlopen(sys.argv[1]+path,body,40).read()\n"
+        "got=ask('bytes/5000000'); sent=bytes(n%249 for n in range(3000000))\n"
+        "assert got==(bytes(range(251))*19921)[:5000000], 'GET'\n"
+        "assert json.loads(ask('',sent))['crc32']==zlib.crc32(sent), 'POST'\n"
+    )
+    lab.host("client").run([sys.executable, "-c", program, url(pool)], timeout=90)
+
+
+def is_refused(lab: Lab, pool: dict[str, Any], port: int) -> bool:
+    """Whether the socket of a datagram to a port is told that nobody is there."""
+    program = (
+        "import socket,sys\n"
+        "f=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+        "s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(5)\n"
+        "s.connect((sys.argv[1],int(sys.argv[2])))\n"
+        "s.send(b'x')\n"
+        "try: s.recv(9)\n"
+        "except ConnectionRefusedError: print('refused')\n"
+    )
+    done = lab.host("client").run([sys.executable, "-c", program, pool["address"], str(port)])
+    return done.stdout == "refused\n"
+
+
 def scrape(lab: Lab, host: str, name: str, **labels: str) -> float:
     """The sum of the samples of an agent's metric with these labels."""
     page = lab.host(host).run(["curl", "-s", f"http://127.0.0.1:{METRICS_PORT}/metrics"]).stdout

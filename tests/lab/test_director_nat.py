@@ -19,7 +19,17 @@ from cloudlb.lab.lab import Lab
 from cloudlb.lab.load import harm
 from cloudlb.lab.topology import HOSTS, UPLINK
 from cloudlb.lab.traffic import Load
-from tests.lab.control import PORTS, TCP_MONITOR, Cloud, ask_udp, get, url, wait_until
+from tests.lab.control import (
+    PORTS,
+    TCP_MONITOR,
+    Cloud,
+    ask_udp,
+    exchange_bodies,
+    get,
+    is_refused,
+    url,
+    wait_until,
+)
 from tests.lab.test_nat import own_address, translated
 from tests.soak import count
 
@@ -124,14 +134,7 @@ def test_large_bodies_arrive_as_they_were_sent(
 ) -> None:
     """More than a frame at once: checksums and segments are left to the devices."""
     pool = translated(cloud, ["vm2"], version, translation=way)
-    program = (
-        "import json,sys,urllib.request,zlib\n"
-        "ask=lambda path,body=None: urllib.request.urlopen(sys.argv[1]+path,body,40).read()\n"
-        "got=ask('bytes/5000000'); sent=bytes(n%249 for n in range(3000000))\n"
-        "assert got==(bytes(range(251))*19921)[:5000000], 'GET'\n"
-        "assert json.loads(ask('',sent))['crc32']==zlib.crc32(sent), 'POST'\n"
-    )
-    lab.host("client").run([sys.executable, "-c", program, url(pool)], timeout=90)
+    exchange_bodies(lab, pool)
 
 
 @FAMILIES
@@ -141,16 +144,7 @@ def test_a_guests_icmp_error_reaches_the_clients_socket(
 ) -> None:
     ports = [{"protocol": "udp", "port": 9}]
     pool = translated(cloud, ["vm1"], version, ports=ports, translation=way)
-    program = (
-        "import socket,sys\n"
-        "f=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
-        "s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(5); s.connect((sys.argv[1],9))\n"
-        "s.send(b'x')\n"
-        "try: s.recv(9)\n"
-        "except ConnectionRefusedError: print('refused')\n"
-    )
-    done = lab.host("client").run([sys.executable, "-c", program, pool["address"]])
-    assert done.stdout == "refused\n"
+    assert is_refused(lab, pool, 9)
 
 
 @FAMILIES

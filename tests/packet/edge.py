@@ -3,7 +3,8 @@
 
 from collections.abc import Callable
 
-from scapy.layers.inet import TCP
+from hypothesis import strategies as st
+from scapy.layers.inet import TCP, UDP
 from scapy.packet import Packet
 
 from cloudlb.model.network import Address
@@ -66,3 +67,16 @@ def back(kind: Transport, port: int = PORT, body: bytes = b"answers", **fields: 
 def opened(bench: Bench, vip: Address = VIP4, kind: Transport = TCP) -> None:
     """Have the client open a session."""
     assert bench.to_guest(towards(vip, there(kind))) == towards(own_of(vip), there(kind, OWN_PORT))
+
+
+_BODIES = st.binary(max_size=80)
+TRANSPORTS = st.one_of(
+    st.builds(
+        lambda flags, options, body: there(TCP, flags=flags, options=options, body=body),
+        st.sampled_from(("S", "A", "PA", "FA", "R")),
+        st.sampled_from(([], [("MSS", 1460), ("WScale", 7)], [("Timestamp", (1, 2))])),
+        _BODIES,
+    ),
+    st.builds(lambda body: there(UDP, body=body), _BODIES),
+)
+"""What a client sends, of any kind."""

@@ -34,7 +34,7 @@ from tests.packet.director import (
     to_member,
     translating,
 )
-from tests.packet.edge import NUMBER, OWN_PORT, PORT, Transport, back, there
+from tests.packet.edge import NUMBER, OWN_PORT, PORT, TRANSPORTS, Transport, back, there
 from tests.packet.frames import checksums_hold, client_of, ether, ip
 from tests.planes import NETWORK, VIP4, VIP6, own
 from tests.soak import count
@@ -72,18 +72,6 @@ def test_both_ends_see_what_they_know(
     assert sent(nat, answer) == to_client(vip, back(kind))
 
 
-bodies = st.binary(max_size=80)
-transports = st.one_of(
-    st.builds(
-        lambda flags, options, body: there(TCP, flags=flags, options=options, body=body),
-        st.sampled_from(("S", "A", "PA", "FA", "R")),
-        st.sampled_from(([], [("MSS", 1460), ("WScale", 7)], [("Timestamp", (1, 2))])),
-        bodies,
-    ),
-    st.builds(lambda body: there(UDP, body=body), bodies),
-)
-
-
 @pytest.mark.requirement("L1")
 @settings(
     max_examples=count(150, 20000),
@@ -93,7 +81,7 @@ transports = st.one_of(
 @given(
     mode=st.sampled_from((Mode.NAT, Mode.FULL_NAT)),
     vip=st.sampled_from((VIP4, VIP6)),
-    transport=transports,
+    transport=TRANSPORTS,
     with_options=st.booleans(),
 )
 def test_there_and_back_is_what_it_was_with_checksums_that_hold(

@@ -25,6 +25,7 @@ from tests.packet.edge import (
     POOL4,
     POOL6,
     PORT,
+    TRANSPORTS,
     Transport,
     answer,
     back,
@@ -79,18 +80,6 @@ def test_without_a_port_of_its_own_the_guest_serves_the_virtual_ones(
         assert nat.from_guest(answer(mine, back(kind, port))) == answer(vip, back(kind, port))
 
 
-bodies = st.binary(max_size=80)
-transports = st.one_of(
-    st.builds(
-        lambda flags, options, body: there(TCP, flags=flags, options=options, body=body),
-        st.sampled_from(("S", "A", "PA", "FA", "R")),
-        st.sampled_from(([], [("MSS", 1460), ("WScale", 7)], [("Timestamp", (1, 2))])),
-        bodies,
-    ),
-    st.builds(lambda body: there(UDP, body=body), bodies),
-)
-
-
 @pytest.mark.requirement("L1")
 @settings(
     max_examples=count(150, 20000),
@@ -99,7 +88,7 @@ transports = st.one_of(
 )
 @given(
     vip=st.sampled_from((VIP4, VIP6)),
-    transport=transports,
+    transport=TRANSPORTS,
     port=st.integers(1, 65535),
     with_options=st.booleans(),
 )
