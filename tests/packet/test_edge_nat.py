@@ -286,7 +286,7 @@ def test_sessions_go_with_their_member(nat: Bench) -> None:
 @pytest.mark.requirement("L9")
 def test_sessions_stay_when_their_host_directs_the_pool_no_more(nat: Bench) -> None:
     (guest,) = translated(NUMBER, port=OWN_PORT).guests
-    served = replace(backend(NUMBER), mode=guest.mode, address=guest.address)
+    served = replace(backend(NUMBER), mode=guest.mode, address=guest.address, port=guest.port)
     nat.apply(replace(director([served]), guests=(guest,)))
     opened(nat)
     nat.apply(translated(NUMBER, port=OWN_PORT))

@@ -298,4 +298,6 @@ def test_time_outs_are_in_the_kernel(bench: Bench) -> None:
     (limits,) = [record for _, record in bench.maps.settings.items()]
     per_second = limits.established / 900
     assert per_second in (100, 250, 300, 1000)
-    assert [n / per_second for n in limits] == [60, 900, 120, 300, 1]
+    times = (limits.opening, limits.established, limits.closing, limits.udp, limits.second)
+    assert [n / per_second for n in times] == [60, 900, 120, 300, 1]
+    assert (limits.first_alias, limits.aliases) == (61000, 4097)

@@ -285,12 +285,22 @@ static __always_inline int forward_translated(struct __sk_buff *skb, const struc
 	return send_to(skb, port, member);
 }
 
-/* A packet to no service. One to a pool's address must not reach the host's stack, and neither
- * may a member's answer to a probe, which the agent has read from its packet socket before.
+/* A packet to no service, in parts or not. One to a pool's address must not reach the host's stack,
+ * and neither may a member's answer to a probe, which the agent has read from its packet socket
+ * before.
  */
-static __always_inline int refuse_stray(const struct port *port, const struct packet *p)
+GLOBAL int refuse_stray(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
-	if (answers(port->network, &p->destination))
+	int is_pools, waiting = 0;
+
+	if (!port || !p)
+		return NOT_OURS;
+	is_pools = answers(port->network, &p->destination);
+	if (p->kind == KIND_FIRST_PART)
+		waiting = settle(skb, p, &p->source, 0, is_pools ? REFUSED : PASSED);
+	if (waiting)
+		return release_parts(skb, p, waiting, BPF_F_INGRESS);
+	if (is_pools)
 		return drop_for(EVENT_NO_SERVICE);
 	return answers(port->network, &p->source) ? TC_ACT_SHOT : NOT_OURS;
 }
@@ -301,19 +311,19 @@ static __always_inline int is_of_member(struct __sk_buff *skb, const struct addr
 	return !!delivered(skb->ifindex, a);
 }
 
-GLOBAL int later_part_from_member(struct __sk_buff *skb, const struct port *port,
-				  const struct packet *p)
+/* Of these STRAY says that a packet is of no session, and so the host's business or nobody's. */
+GLOBAL int later_part_from_member(struct __sk_buff *skb, const struct packet *p)
 {
 	struct fragmented *known;
 	struct address pools, client;
 
-	if (!port || !p)
-		return NOT_OURS;
+	if (!p)
+		return STRAY;
 	known = fate_or_hold(skb, p);
 	if (!known)
 		return TC_ACT_SHOT;
 	if (known->fate != PARTS_GO)
-		return refuse_stray(port, p);
+		return STRAY;
 	pools = known->address;
 	client = known->client;
 	count_answer(skb, p, known->member);
@@ -323,8 +333,7 @@ GLOBAL int later_part_from_member(struct __sk_buff *skb, const struct port *port
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
-GLOBAL int error_from_member(struct __sk_buff *skb, const struct port *port,
-			     const struct packet *p)
+GLOBAL int error_from_member(struct __sk_buff *skb, const struct packet *p)
 {
 	struct end own = {}, pools = {}, alias = {}, client = {};
 	struct packet quoted = {};
@@ -332,18 +341,18 @@ GLOBAL int error_from_member(struct __sk_buff *skb, const struct port *port,
 	struct session *session;
 	__u32 ip;
 
-	if (!port || !p)
-		return NOT_OURS;
+	if (!p)
+		return STRAY;
 	ip = p->l4 + 8;
 	if (parse_quoted(skb, p, &quoted, ip) || !is_of_member(skb, &quoted.destination) ||
 	    !same_address(&quoted.source, &p->destination))
-		return refuse_stray(port, p);
+		return STRAY;
 	own.address = quoted.destination;
 	own.port = quoted.port;
 	session_key_to(&key, skb, &quoted, &own);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
-		return refuse_stray(port, p);
+		return STRAY;
 	pools.address = session->address;
 	pools.port = session->port;
 	alias.address = quoted.source;
@@ -363,16 +372,7 @@ GLOBAL int error_from_member(struct __sk_buff *skb, const struct port *port,
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
-/* What is not of a session is the host's business, in parts or not. */
-static __always_inline int stray_segment(struct __sk_buff *skb, const struct port *port,
-					 const struct packet *p)
-{
-	int waiting = p->kind == KIND_FIRST_PART ? settle(skb, p, &p->source, 0, PASSED) : 0;
-
-	return waiting ? release_parts(skb, p, waiting, BPF_F_INGRESS) : refuse_stray(port, p);
-}
-
-GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port, struct packet *p)
+GLOBAL int segment_from_member(struct __sk_buff *skb, struct packet *p)
 {
 	struct end own = {}, pools = {}, alias = {}, client = {};
 	struct session_key key = {};
@@ -380,14 +380,14 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port, s
 	__u32 number;
 	int waiting = 0;
 
-	if (!port || !p)
-		return NOT_OURS;
+	if (!p)
+		return STRAY;
 	if (p->kind != KIND_TRANSPORT && load_ports(skb, p))
-		return stray_segment(skb, port, p);
+		return STRAY;
 	session_key_from(&key, skb, p);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
-		return stray_segment(skb, port, p);
+		return STRAY;
 	own.address = p->source;
 	own.port = p->source_port;
 	pools.address = session->address;
@@ -412,21 +412,28 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port, s
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
+static __always_inline int what_of_member(struct __sk_buff *skb, struct packet *p)
+{
+	if (p->kind == KIND_ICMP)
+		return error_from_member(skb, p);
+	if (!is_of_member(skb, &p->source) || (p->kind == KIND_FRAGMENT && part_of(skb, p)))
+		return STRAY;
+	if (p->kind == KIND_LATER_PART)
+		return later_part_from_member(skb, p);
+	if (p->kind != KIND_TRANSPORT && p->kind != KIND_FIRST_PART)
+		return STRAY;
+	return segment_from_member(skb, p);
+}
+
 /* A packet to no service: an answer of a member whose connections are translated here, else
  * nobody's.
  */
 static __always_inline int from_member(struct __sk_buff *skb, const struct port *port,
 				       struct packet *p)
 {
-	if (p->kind == KIND_ICMP)
-		return error_from_member(skb, port, p);
-	if (!is_of_member(skb, &p->source) || (p->kind == KIND_FRAGMENT && part_of(skb, p)))
-		return refuse_stray(port, p);
-	if (p->kind == KIND_LATER_PART)
-		return later_part_from_member(skb, port, p);
-	if (p->kind != KIND_TRANSPORT && p->kind != KIND_FIRST_PART)
-		return refuse_stray(port, p);
-	return segment_from_member(skb, port, p);
+	int done = what_of_member(skb, p);
+
+	return done == STRAY ? refuse_stray(skb, port, p) : done;
 }
 
 /* Whether a session is still somebody's: at a tap the guest serves its address, by whatever number
