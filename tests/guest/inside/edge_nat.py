@@ -44,7 +44,7 @@ def plane(vip: Address, pool: int) -> Plane:
         for number, guest in zip(MEMBERS, translated(*MEMBERS, port=OWN_PORT).guests, strict=True)
     )
     backends = [
-        replace(backend(n), mode=g.mode, address=g.address)
+        replace(backend(n), mode=g.mode, address=g.address, port=g.port)
         for n, g in zip(MEMBERS, guests, strict=True)
     ]
     return replace(director(backends, address=vip, pool=pool), guests=guests)
@@ -170,4 +170,8 @@ def test_an_error_of_a_member_reaches_the_socket_that_it_is_about(
 
 def _without_ports(plane: Plane) -> Plane:
     """Nobody listens on the virtual port."""
-    return replace(plane, guests=tuple(replace(guest, port=None) for guest in plane.guests))
+    assert plane.frontend
+    backends = tuple(replace(b, port=None) for b in plane.frontend.backends)
+    guests = tuple(replace(guest, port=None) for guest in plane.guests)
+    frontend = replace(plane.frontend, backends=backends)
+    return replace(plane, frontend=frontend, guests=guests)
