@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's API, guests' addresses and the client's view, in the words of tests."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ PORTS = [
 ]
 TCP_MONITOR = {"type": "tcp", "interval": 1, "timeout": 1, "rise": 2, "fall": 3}
 METRICS_PORT = 9891
+_CLIENT_PORTS = itertools.cycle(range(10_000, 60_000, 2_000))
 _SNIFFER = Path(__file__).with_name("sniff.py")
 
 
@@ -40,6 +42,19 @@ class Cloud:
         self._pools: list[str] = []
         self._held: list[tuple[str, str]] = []
         self.network = lab.api.network()
+        first = next(_CLIENT_PORTS)
+        self.give_client_ports(first, first + 1_999)
+
+    def give_client_ports(self, first: int, last: int) -> None:
+        """The client's next connections have these ports; its own TCP may use them again at once.
+
+        A guest behind NAT knows its clients by their ports alone, whichever pool they asked. One
+        that remembers the port of a connection that ended less than a minute ago may refuse the
+        first SYN of the next; it is sent again, and counted as another connection. So each test
+        has ports of its own.
+        """
+        values = (f"net.ipv4.ip_local_port_range={first} {last}", "net.ipv4.tcp_tw_reuse=1")
+        self.lab.host("client").run(["sysctl", "-qw", *values])
 
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and body of an answer of the API."""

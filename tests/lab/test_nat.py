@@ -213,3 +213,16 @@ def test_counters_agree_with_what_the_client_did(lab: Lab, cloud: Cloud, version
         assert member["packets_in"] > 10 * 4
         assert member["packets_out"] > 10 * 3
         assert member["bytes_out"] > member["packets_out"] * 54
+
+
+@FAMILIES
+@pytest.mark.requirement("L1")
+def test_a_client_uses_a_port_for_one_pool_right_after_another(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    """The guests see the port come back before they have forgotten it."""
+    pools = [translated(cloud, ["vm1", "vm4"], version) for _ in range(2)]
+    cloud.give_client_ports(20_000, 20_039)
+    for pool in pools * 2:
+        result = Load.count(lab, url(pool), 20)
+        assert (result["failed"], result["requests"]) == (0, 20), result
