@@ -20,7 +20,7 @@ from cloudlb.lab.image import BUSYBOX, GUEST_SOURCES, pack_initramfs, unpack_ker
 from cloudlb.lab.process import ProcessId, wait_for
 
 MEMORY = "768M"
-BOOT_SECONDS = 60
+BOOT_SECONDS = 180
 END_SECONDS = 15
 UP = "the guest is up"
 MODULES = (

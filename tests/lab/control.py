@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,14 +232,14 @@ def wait_agent_without_conductor(lab: Lab, host: str) -> None:
 class Sniffer:
     """Who says on a link, the client's by default, that it has an address, while the block runs.
 
-    ``claims`` are (Ethernet source, what was said) of ARP and neighbour discovery. At a tap they
-    are what the guest has said, before any program has seen it.
+    ``claims`` counts (Ethernet source, what was said) of ARP and neighbour discovery. At a tap
+    they are what the guest has said, before any program has seen it.
     """
 
     def __init__(
         self, lab: Lab, address: str, host: str = "client", interface: str = "eth0"
     ) -> None:
-        self.claims: set[tuple[str, str]] = set()
+        self.claims: Counter[tuple[str, str]] = Counter()
         self._process = lab.host(host).popen(
             [sys.executable, str(_SNIFFER), interface, address], stdin=subprocess.PIPE
         )
@@ -250,4 +251,4 @@ class Sniffer:
 
     def __exit__(self, *_: object) -> None:
         out, _ = self._process.communicate(timeout=20)
-        self.claims = {tuple(claim) for claim in json.loads(out)}
+        self.claims = Counter({tuple(claim): count for claim, count in json.loads(out)})

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Listens on an interface for whoever binds an address to its Ethernet address.
 
-usage: sniff.py INTERFACE ADDRESS; ends when its standard input ends and prints the claims.
+usage: sniff.py INTERFACE ADDRESS; ends when its standard input ends and prints the claims, and how
+often each was made.
 A claim is an ARP packet with the address as sender, a neighbour advertisement for it, or any
 neighbour discovery message sent from it (RFC 826, RFC 4861).
 """
@@ -11,6 +12,7 @@ import json
 import select
 import socket
 import sys
+from collections import Counter
 
 
 def claim(frame: bytes, address: bytes) -> str:
@@ -33,16 +35,16 @@ def main() -> None:
     listener.bind((interface, 0))
     sys.stdout.write("listening\n")
     sys.stdout.flush()
-    claims: set[tuple[str, str]] = set()
+    claims: Counter[tuple[str, str]] = Counter()
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if listener in ready:
             frame = listener.recv(2048)
             if said := claim(frame, address):
-                claims.add((frame[6:12].hex(":"), said))
+                claims[frame[6:12].hex(":"), said] += 1
         elif sys.stdin in ready:
             break
-    sys.stdout.write(json.dumps(sorted(claims)))
+    sys.stdout.write(json.dumps(sorted(claims.items())))
 
 
 if __name__ == "__main__":

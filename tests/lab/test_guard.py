@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Guests hold the address with their kernel's defaults, and only the director is heard."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +11,10 @@ from cloudlb.lab.guest import Guest
 from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
 from tests.lab.control import Cloud, Sniffer, get, scrape, wait_until
-from tests.lab.wire import tap
+from tests.lab.wire import Asking, tap
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
 ANNOUNCED = {4: {"arp-request", "arp-reply"}, 6: {"advertisement"}}
-_QUESTIONS = Path(__file__).with_name("questions.py")
 
 
 def _forget_neighbours(lab: Lab) -> None:
@@ -174,14 +170,7 @@ def _kept_from_answering(lab: Lab, pool: dict[str, Any], host: str) -> Iterator[
         return scrape(lab, host, "cloudlb_events_total", reason="guard_drop")
 
     before = dropped()
-    process = lab.host("client").popen(
-        [sys.executable, str(_QUESTIONS), pool["address"]], stdin=subprocess.PIPE
-    )
-    assert process.stdout
-    assert process.stdout.readline() == b"asking\n"
-    try:
+    with Asking(lab, pool["address"]) as asking:
         yield
-    finally:
-        asked, _ = process.communicate(timeout=20)
-    assert int(asked) > 0
-    assert dropped() - before >= int(asked) / 2, "the guests of the host were asked"
+    assert asking.asked > 0
+    assert dropped() - before >= asking.asked / 2, "the guests of the host were asked"

@@ -68,6 +68,25 @@ class Capture:
         self.frames = [bytes.fromhex(frame) for frame in json.loads(out)]
 
 
+class Asking:
+    """The client asks which Ethernet address an address has while the block runs, but itself does
+    not listen: what it knows of its neighbours stays. ``asked`` is how often it did.
+    """
+
+    def __init__(self, lab: Lab, address: str) -> None:
+        self.asked = 0
+        command = [sys.executable, str(_HERE / "questions.py"), address]
+        self._process = lab.host("client").popen(command, stdin=subprocess.PIPE)
+
+    def __enter__(self) -> "Asking":
+        assert self._process.stdout
+        assert self._process.stdout.readline() == b"asking\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.asked = int(self._process.communicate(timeout=20)[0])
+
+
 def make_known(lab: Lab, cloud: Cloud) -> None:
     """Have every guest speak from its own addresses, until the control plane has heard of them."""
     pool = cloud.pool([])
