@@ -9,7 +9,16 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from cloudlb.model.dataplane import Algorithm, Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.dataplane import (
+    Algorithm,
+    AliasPart,
+    Backend,
+    BackendState,
+    Frontend,
+    Guest,
+    Mode,
+    Plane,
+)
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Persistence, Port, Protocol, Timeouts
@@ -114,7 +123,15 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
         )
         listed = tuple(replace(b, **_way(b.member_id)) for b in draw(members()))
         router = draw(st.sampled_from((0, 0, 7, 255)))
-        frontend = Frontend(algorithm, tuple(sorted(ports)), listed, persistence, router)
+        parts = st.sampled_from((AliasPart(), AliasPart(0, 2), AliasPart(2, 3)))
+        frontend = Frontend(
+            algorithm,
+            tuple(sorted(ports)),
+            listed,
+            persistence,
+            router,
+            aliases=draw(st.none() | parts),
+        )
     numbers = draw(st.sets(st.integers(1, 14), max_size=6))
     guests = tuple(
         replace(

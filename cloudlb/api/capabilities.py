@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
 from cloudlb.model.errors import Unsupported
-from cloudlb.model.pool import Member, Pool, Protocol, Translation
+from cloudlb.model.pool import Member, Pool, Protocol
 
 Drivers = Mapping[str, DataPlaneDriver]
 _Can = Callable[[Capabilities], bool]
@@ -29,7 +29,6 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
     if pool.persistence is not None:
         able = "persistence of clients"
         _need(drivers, pool, "pool.persistence", able, lambda able: able.persistence)
-    _check_sole_director(pool)
     if pool.monitor is not None:
         kind = pool.monitor.type
         _need(
@@ -38,18 +37,6 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
             "pool.monitor.type",
             f"{kind} probes",
             lambda able: kind in able.monitors,
-        )
-
-
-def _check_sole_director(pool: Pool) -> None:
-    """Of a pool whose director translates."""
-    translates = pool.translation in (Translation.DIRECTOR, Translation.FULL)
-    if translates and len(pool.directors) > 1:
-        raise Unsupported(
-            f"With the translation {pool.translation} what members answer comes back by the "
-            "director that has the connection, so there can be one only. Name one, or choose the "
-            f"translation {Translation.EDGE}, which needs none.",
-            field="pool.directors",
         )
 
 

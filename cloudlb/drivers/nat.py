@@ -8,11 +8,12 @@ client. Source: master's thesis, ch. 3 (LVS/NAT); requirements L1, L15, L19, L23
 """
 
 from collections.abc import Set
+from dataclasses import replace
 from uuid import UUID
 
 from cloudlb.drivers import placing
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
-from cloudlb.model.dataplane import Mode, Plane
+from cloudlb.model.dataplane import AliasPart, Mode, Plane
 from cloudlb.model.pool import MonitorType, Protocol, Scheduler, Translation
 from cloudlb.model.snapshot import PoolView
 
@@ -38,8 +39,15 @@ class Nat(DataPlaneDriver):
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
         """A frontend on the pool's directors, guests on their hosts once an address is known."""
-        plane = placing.plane(view, host, down, _WAYS[view.pool.translation or Translation.EDGE])
-        return plane and placing.with_known_guests(plane)
+        translation = view.pool.translation or Translation.EDGE
+        plane = placing.plane(view, host, down, _WAYS[translation])
+        if plane is None:
+            return None
+        if plane.frontend and translation is Translation.FULL:
+            directors = view.pool.directors
+            part = AliasPart(directors.index(host), len(directors))
+            plane = replace(plane, frontend=replace(plane.frontend, aliases=part))
+        return placing.with_known_guests(plane)
 
 
 _WAYS = {

@@ -241,7 +241,7 @@ class EbpfEngine(Engine):
                 number = state.number_of(backend.member_id)
                 if backend.eligible and number is not None:
                     eligible[number] = backend.weight
-            record = records.with_persistence(record, plane)
+            record = records.with_aliases(records.with_persistence(record, plane), plane)
             scheduler = records.SCHEDULERS[plane.frontend.algorithm]
             router = plane.frontend.router
             own = records.own_backends(state.members) if plane.frontend.keeps_unknown else ()

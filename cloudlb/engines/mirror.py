@@ -97,6 +97,7 @@ class PoolState:
             persistence=records.persistence(self.record),
             router=self.record.router,
             keeps_unknown=self.record.locals > 0,
+            aliases=records.aliases(self.record),
         )
 
 

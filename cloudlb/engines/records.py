@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from cloudlb.engines.base import HostPort, PortKind
-from cloudlb.model.dataplane import Algorithm, Backend, BackendState, Guest, Mode, Plane
+from cloudlb.model.dataplane import (
+    Algorithm,
+    AliasPart,
+    Backend,
+    BackendState,
+    Guest,
+    Mode,
+    Plane,
+)
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Persistence, Timeouts
@@ -175,6 +183,19 @@ def persistence(record: PoolRecord) -> Persistence | None:
         return None
     offset = 128 - unpack_address(record.address).max_prefixlen
     return Persistence(record.persistence, record.prefix - offset)
+
+
+def with_aliases(record: PoolRecord, plane: Plane) -> PoolRecord:
+    """The pool's record with its frontend's part of the aliases."""
+    part = plane.frontend.aliases if plane.frontend else None
+    return record._replace(
+        alias_part=part.place if part else 0, alias_parts=part.of if part else 0
+    )
+
+
+def aliases(record: PoolRecord) -> AliasPart | None:
+    """The part of the aliases that a pool's record says."""
+    return AliasPart(record.alias_part, record.alias_parts) if record.alias_parts else None
 
 
 def _of_backend(pool: int, rank: int, backend: Backend) -> MemberRecord:

@@ -43,7 +43,7 @@ class Sharing(Sharer):
         for octets in self._programs.news.read():
             told = layout.SHARED.unpack(octets[: layout.SHARED.size])
             key = layout.FLOW_KEY.unpack(told.key)
-            entry = ids.entry(key, Flow(0, told.member, 0, told.state, told.mode), 0)
+            entry = ids.entry(key, Flow(0, told.member, told.alias, told.state, told.mode), 0)
             if entry:
                 yield entry
 
@@ -94,7 +94,9 @@ class Sharing(Sharer):
             protocol=entry.protocol,
         )
         idle = entry.idle * self._second
-        return Shared(layout.FLOW_KEY.pack(key), number, entry.state, entry.mode, idle)
+        return Shared(
+            layout.FLOW_KEY.pack(key), number, entry.state, entry.mode, entry.alias, idle
+        )
 
 
 class _Ids:
@@ -114,7 +116,7 @@ class _Ids:
         pool, record = ids
         ends = key.client, key.client_port, key.port, key.protocol
         mode = records.mode_elsewhere(record, flow.mode)
-        return FlowEntry(pool, *ends, flow.state, mode, idle, record.id)
+        return FlowEntry(pool, *ends, flow.state, mode, flow.alias, idle, record.id)
 
     def _ids(self, member: int) -> tuple[bytes, MemberRecord] | None:
         record = self._maps.members.get(Number(member))

@@ -106,13 +106,24 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class AliasPart:
+    """The ports that one of several directors gives to clients with full NAT: those whose
+    remainder, divided by their number ``of``, is its ``place``, counted from 0.
+    """
+
+    place: int = 0
+    of: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Frontend:
     """The director's part of a pool: the address it answers for and the backends behind it.
 
     ``router`` is not 0 where several directors forward: the number of the virtual router whose
     master announces the address. Their tables must not depend on what each knew before.
     ``keeps_unknown``: packets in the middle of connections that are not known go to this host's
-    own guests among the backends, of which there are some, and not by the algorithm.
+    own guests among the backends, of which there are some, and not by the algorithm. ``aliases``
+    are None without full NAT.
     """
 
     algorithm: Algorithm
@@ -121,6 +132,7 @@ class Frontend:
     persistence: Persistence | None = None
     router: int = 0
     keeps_unknown: bool = False
+    aliases: AliasPart | None = None
 
 
 @dataclass(frozen=True, slots=True)

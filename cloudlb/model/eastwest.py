@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 from cloudlb.model.load import Load
 
-_MAGIC = b"CLB\x01"
+_MAGIC = b"CLB\x02"
 _HEAD = struct.Struct("!4sBIQQB")
 _TAG = 16
 _LOAD = struct.Struct("!dd")
-_ENTRY = struct.Struct("!16s16s2s2sBBBH16s")
+_ENTRY = struct.Struct("!16s16s2s2sBBBHH16s")
 LONGEST = 1400
-MOST_ENTRIES = 22
+MOST_ENTRIES = 21
 _WINDOW = 1024
 LONGEST_IDLE = 0xFFFF
 
@@ -59,7 +59,8 @@ class FlowEntry(NamedTuple):
     """A connection and its member, each by what all hosts know; ``idle`` in whole seconds.
 
     Addresses are 16 octets with IPv4 mapped into IPv6, ports two in network order; ``state`` and
-    ``mode`` are the maps' numbers.
+    ``mode`` are the maps' numbers. ``alias`` is the port that stands for the client's with full
+    NAT, else 0.
     """
 
     pool: bytes
@@ -69,6 +70,7 @@ class FlowEntry(NamedTuple):
     protocol: int
     state: int
     mode: int
+    alias: int
     idle: int
     member: bytes
 

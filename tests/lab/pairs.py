@@ -4,7 +4,7 @@
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ FIRST, SECOND = "director", "director2"
 
 def pool_of(cloud: Cloud, **spec: Any) -> dict[str, Any]:
     """A pool of both directors, which the first one of them announces."""
-    spec = {"directors": [FIRST, SECOND]} | spec
+    return elected(cloud, lambda: cloud.pool(ALL, **{"directors": [FIRST, SECOND]} | spec))
+
+
+def elected(cloud: Cloud, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A pool of both directors that is made now, when they have elected."""
     both = [cloud.lab.host(name) for name in (FIRST, SECOND)]
     wait_until("elections for other pools have ended", lambda: not any(map(elects, both)))
-    pool = cloud.pool(ALL, **spec)
+    pool = make()
     wait_until("both elect", lambda: all(map(elects, both)))
-    wait_until("the first announces", lambda: announcers(cloud, pool) == {spec["directors"][0]})
+    wait_until("the first announces", lambda: announcers(cloud, pool) == {pool["directors"][0]})
     return pool
 
 

@@ -53,24 +53,32 @@ def way(request: pytest.FixtureRequest, lab: Lab) -> Iterator[str]:
     """How a pool is translated, and guests that are ready for it."""
     with contextlib.ExitStack() as stack:
         if request.param == "director":
-            stack.enter_context(routed(lab))
+            stack.enter_context(forwarding(lab.host("director")))
+            for address in (DIRECTOR.lan4, DIRECTOR.lan6):
+                stack.enter_context(routed(lab, str(address)))
         yield request.param
 
 
 @contextlib.contextmanager
-def routed(lab: Lab) -> Iterator[None]:
-    """Guests reach the client by the director, as LVS' NAT wants it."""
-    host = lab.host("director")
+def forwarding(host: Host) -> Iterator[None]:
+    """A director by which guests reach others."""
     before = {path: host.run(["cat", path]).stdout.strip() for path in KERNEL}
     _set(host, KERNEL)
+    yield
+    _set(host, before)
+
+
+@contextlib.contextmanager
+def routed(lab: Lab, gateway: str) -> Iterator[None]:
+    """Guests reach the client by the director, as LVS' NAT wants it."""
+    is_six = ":" in gateway
+    target = f"{CLIENT.lan6}/128" if is_six else f"{CLIENT.lan4}/32"
+    command = ["ip", "-6" if is_six else "-4", "route"]
     for guest in lab.guests:
-        guest.run(["ip", "route", "add", f"{CLIENT.lan4}/32", "via", str(DIRECTOR.lan4)])
-        guest.run(["ip", "-6", "route", "add", f"{CLIENT.lan6}/128", "via", str(DIRECTOR.lan6)])
+        guest.run([*command, "add", target, "via", gateway])
     yield
     for guest in lab.guests:
-        guest.run(["ip", "route", "del", f"{CLIENT.lan4}/32"])
-        guest.run(["ip", "-6", "route", "del", f"{CLIENT.lan6}/128"])
-    _set(host, before)
+        guest.run([*command, "del", target])
 
 
 def _set(host: Host, values: Mapping[str, str]) -> None:

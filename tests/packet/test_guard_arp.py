@@ -179,6 +179,13 @@ def test_a_guest_that_is_no_member_hears_the_directors_answer(neighbour: Bench) 
     assert tell(neighbour, reply) == (PASS, reply)
 
 
+@pytest.mark.requirement("L14")
+def test_a_guest_that_does_not_hold_the_address_hears_where_it_is_now(neighbour: Bench) -> None:
+    """The pool's address may be its next hop, and moves from one director to another."""
+    announcement = arp(VIP4, VIP4, hardware=UPLINK_MAC)
+    assert tell(neighbour, announcement) == (PASS, announcement)
+
+
 def test_a_guest_that_is_no_member_may_ask_for_the_address(neighbour: Bench) -> None:
     assert say(neighbour, by_guest(OWN, VIP4)) == (PASS, by_guest(OWN, VIP4))
 

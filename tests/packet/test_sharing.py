@@ -50,6 +50,7 @@ def entry(
         protocol=6,
         state=state,
         mode=0,
+        alias=0,
         idle=idle,
         member=member_id(member).bytes,
     )

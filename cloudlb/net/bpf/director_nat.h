@@ -28,25 +28,31 @@ static __always_inline int is_service(__u32 network, const struct address *a, __
 	return !!bpf_map_lookup_elem(&services, &key);
 }
 
-/* For bpf_loop: the first port from a start on that no session with the same end of the member
- * has, and no service.
+static __always_inline __u32 at_director(const struct port *port)
+{
+	return AT_DIRECTOR | port->network;
+}
+
+/* For bpf_loop: the first port from a start on, in steps, that no session with the same end of the
+ * member has, and no service.
  */
 struct alias_search {
 	struct session_key key;
 	struct session fresh;
 	__u32 network;
 	__u32 first;
+	__u32 step;
 	__u32 count;
 	__u32 start;
 	__u32 found;
 };
 
-static long try_alias(__u32 step, struct alias_search *search)
+static long try_alias(__u32 tried, struct alias_search *search)
 {
-	__u32 port = search->first + (search->start + step) % search->count;
+	__u32 port = search->first + (search->start + tried) % search->count * search->step;
 
 	search->key.client_port = bpf_htons(port);
-	if (step >= search->count)
+	if (tried >= search->count)
 		return 1;
 	if (is_service(search->network, &search->fresh.address, search->key.client_port,
 		       search->key.protocol) ||
@@ -54,6 +60,27 @@ static long try_alias(__u32 step, struct alias_search *search)
 		return 0;
 	search->found = port;
 	return 1;
+}
+
+/* Which ports this host may give to clients of a member's pool: those whose remainder is its part's
+ * number, so that no other director gives the same, whatever ports that one is configured with.
+ */
+static __always_inline int range_of_aliases(struct alias_search *search, __u32 number,
+					    const struct settings *config)
+{
+	struct member *member = bpf_map_lookup_elem(&members, &number);
+	struct pool *pool = member ? bpf_map_lookup_elem(&pools, &member->pool) : 0;
+	__u32 parts = pool && pool->alias_parts ? pool->alias_parts : 1, skipped;
+
+	if (!pool)
+		return -1;
+	skipped = (pool->alias_part + parts - config->first_alias % parts) % parts;
+	if (skipped >= config->aliases)
+		return -1;
+	search->step = parts;
+	search->first = config->first_alias + skipped;
+	search->count = (config->aliases - skipped - 1) / parts + 1;
+	return 0;
 }
 
 /* A port for a client whose connection has none, or whose session is gone: that gets the one again
@@ -78,8 +105,12 @@ GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, _
 	search.fresh.member = number;
 	search.fresh.mode = MODE_FULL_NAT;
 	search.fresh.state = next_state(first_state(p), p);
-	search.first = flow->alias ? flow->alias : config->first_alias;
-	search.count = flow->alias ? 1 : config->aliases;
+	if (range_of_aliases(&search, number, config))
+		return 0;
+	if (flow->alias) {
+		search.first = flow->alias;
+		search.count = 1;
+	}
 	search.start = __sync_fetch_and_add(&ticket->next, 1) % search.count;
 	bpf_loop(ALIAS_TRIES, try_alias, &search, 0);
 	if (!search.found)
@@ -91,13 +122,12 @@ GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, _
 	return other;
 }
 
-/* The client's connection as the director remembers it. */
-static __always_inline struct flow *flow_of(const struct port *port, const struct packet *p)
+/* The client's connection as the director remembers it, with its key. */
+static __always_inline struct flow *flow_of(struct flow_key *key, const struct port *port,
+					    const struct packet *p)
 {
-	struct flow_key key;
-
-	flow_key_of(&key, port->network, p);
-	return bpf_map_lookup_elem(&flows, &key);
+	flow_key_of(key, port->network, p);
+	return bpf_map_lookup_elem(&flows, key);
 }
 
 /* Put the pool's address and the connection's alias in the client's place. */
@@ -116,12 +146,14 @@ static __always_inline int is_of_client(const struct session *session, const str
 
 /* Remember a client's packet in a session with an alias, which becomes the key's client. Without
  * one the member could not answer, so the packet is refused. Returns the event to count then, else
- * -1. A member that has closed its side may have its session forgotten before the client does.
+ * -1. A member that has closed its side may have its session forgotten before the client does. Other
+ * directors hear of the connection only now: without its alias it is of no use to them.
  */
 static __always_inline int remember_disguised(struct session_key *key, const struct port *port,
 					      const struct packet *p, __u32 number)
 {
-	struct flow *flow = flow_of(port, p);
+	struct flow_key known;
+	struct flow *flow = flow_of(&known, port, p);
 	struct session *session;
 	__u32 alias;
 
@@ -136,8 +168,11 @@ static __always_inline int remember_disguised(struct session_key *key, const str
 		return -1;
 	}
 	alias = find_alias(key, p, port->network, number, flow);
+	if (!alias)
+		return EVENT_NO_ALIAS;
 	stand_in(key, p, alias);
-	return alias ? -1 : EVENT_NO_ALIAS;
+	share(&known, flow);
+	return -1;
 }
 
 /* To the member itself where it is on the link, else by the host's routes. */
@@ -174,6 +209,7 @@ GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const str
 {
 	struct end pools = {}, own = {}, client = {}, alias = {};
 	struct packet quoted = {};
+	struct flow_key key;
 	struct flow *flow;
 	__u32 ip;
 
@@ -193,7 +229,7 @@ GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const str
 	client.address = quoted.destination;
 	client.port = quoted.port;
 	turn_round(&quoted);
-	flow = flow_of(port, &quoted);
+	flow = flow_of(&key, port, &quoted);
 	if (!flow || !flow->alias)
 		return -1;
 	alias.address = pools.address;
@@ -211,8 +247,7 @@ static __always_inline void own_end(struct end *own, const struct member *member
 }
 
 /* Returns the connection's alias, which is 0 without full NAT, or -1 if the packet is refused. */
-GLOBAL int remember_segment(struct __sk_buff *skb, const struct port *port,
-			    const struct packet *p, __u32 choice)
+GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u32 choice)
 {
 	__u32 number = NUMBER_OF(choice), mode = choice >> MODE_SHIFT;
 	struct member *member = bpf_map_lookup_elem(&members, &number);
@@ -223,7 +258,7 @@ GLOBAL int remember_segment(struct __sk_buff *skb, const struct port *port,
 	if (!port || !p || !member)
 		return -1;
 	own_end(&own, member, p);
-	session_key_to(&key, skb, p, &own);
+	session_key_to(&key, at_director(port), p, &own);
 	refusal = mode == MODE_FULL_NAT ? remember_disguised(&key, port, p, number) :
 					  remember(&key, p, number, mode);
 	if (refusal >= 0) {
@@ -258,7 +293,7 @@ static __always_inline int translate_segment(struct __sk_buff *skb, const struct
 					     const struct packet *p,
 					     const struct member *member, __u32 choice)
 {
-	int alias = remember_segment(skb, port, p, choice);
+	int alias = remember_segment(port, p, choice);
 
 	return alias < 0 ? -1 : write_segment(skb, p, member, alias);
 }
@@ -333,7 +368,8 @@ GLOBAL int later_part_from_member(struct __sk_buff *skb, const struct packet *p)
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
-GLOBAL int error_from_member(struct __sk_buff *skb, const struct packet *p)
+GLOBAL int error_from_member(struct __sk_buff *skb, const struct port *port,
+			     const struct packet *p)
 {
 	struct end own = {}, pools = {}, alias = {}, client = {};
 	struct packet quoted = {};
@@ -341,7 +377,7 @@ GLOBAL int error_from_member(struct __sk_buff *skb, const struct packet *p)
 	struct session *session;
 	__u32 ip;
 
-	if (!p)
+	if (!port || !p)
 		return STRAY;
 	ip = p->l4 + 8;
 	if (parse_quoted(skb, p, &quoted, ip) || !is_of_member(skb, &quoted.destination) ||
@@ -349,7 +385,7 @@ GLOBAL int error_from_member(struct __sk_buff *skb, const struct packet *p)
 		return STRAY;
 	own.address = quoted.destination;
 	own.port = quoted.port;
-	session_key_to(&key, skb, &quoted, &own);
+	session_key_to(&key, at_director(port), &quoted, &own);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
 		return STRAY;
@@ -372,7 +408,8 @@ GLOBAL int error_from_member(struct __sk_buff *skb, const struct packet *p)
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
-GLOBAL int segment_from_member(struct __sk_buff *skb, struct packet *p)
+GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port,
+			       struct packet *p)
 {
 	struct end own = {}, pools = {}, alias = {}, client = {};
 	struct session_key key = {};
@@ -380,11 +417,11 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, struct packet *p)
 	__u32 number;
 	int waiting = 0;
 
-	if (!p)
+	if (!port || !p)
 		return STRAY;
 	if (p->kind != KIND_TRANSPORT && load_ports(skb, p))
 		return STRAY;
-	session_key_from(&key, skb, p);
+	session_key_from(&key, at_director(port), p);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
 		return STRAY;
@@ -412,28 +449,56 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, struct packet *p)
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
-static __always_inline int what_of_member(struct __sk_buff *skb, struct packet *p)
+static __always_inline int what_of_member(struct __sk_buff *skb, const struct port *port,
+					  struct packet *p)
 {
 	if (p->kind == KIND_ICMP)
-		return error_from_member(skb, p);
+		return error_from_member(skb, port, p);
 	if (!is_of_member(skb, &p->source) || (p->kind == KIND_FRAGMENT && part_of(skb, p)))
 		return STRAY;
 	if (p->kind == KIND_LATER_PART)
 		return later_part_from_member(skb, p);
 	if (p->kind != KIND_TRANSPORT && p->kind != KIND_FIRST_PART)
 		return STRAY;
-	return segment_from_member(skb, p);
+	return segment_from_member(skb, port, p);
 }
 
-/* A packet to no service: an answer of a member whose connections are translated here, else
- * nobody's.
+/* Whether a packet of no session that is known here was handed to another director, because it may
+ * be an answer in a connection that this one has. Members send their answers to who announces the
+ * pool's address, clients to any director, and what they tell each other takes milliseconds.
+ */
+GLOBAL int pass_on_answer(struct __sk_buff *skb, const struct port *port, const struct packet *p)
+{
+	__u32 *number;
+	struct member *member;
+	struct pool *pool;
+
+	if (!port || !p || p->kind != KIND_TRANSPORT)
+		return 0;
+	number = delivered(skb->ifindex, &p->source);
+	member = number ? bpf_map_lookup_elem(&members, number) : 0;
+	pool = member ? bpf_map_lookup_elem(&pools, &member->pool) : 0;
+	if (!pool || !is_translated(member->mode))
+		return 0;
+	if (member->port ? member->port != p->source_port :
+			   !is_service(port->network, &pool->address, p->source_port, p->protocol))
+		return 0;
+	return pass_to_mate(skb, port, pool->router, 1);
+}
+
+/* A packet to no service: an answer of a member whose connections are translated here, or by
+ * another director, else nobody's.
  */
 static __always_inline int from_member(struct __sk_buff *skb, const struct port *port,
 				       struct packet *p)
 {
-	int done = what_of_member(skb, p);
+	int done = what_of_member(skb, port, p);
 
-	return done == STRAY ? refuse_stray(skb, port, p) : done;
+	if (done != STRAY)
+		return done;
+	if (pass_on_answer(skb, port, p))
+		return bpf_redirect(skb->ifindex, 0);
+	return refuse_stray(skb, port, p);
 }
 
 /* Whether a session is still somebody's: at a tap the guest serves its address, by whatever number
@@ -442,7 +507,7 @@ static __always_inline int from_member(struct __sk_buff *skb, const struct port 
 static __always_inline struct member *member_of_session(const struct session_key *key,
 							struct session *session)
 {
-	struct delivery_key at = {.ifindex = key->ifindex, .address = session->address};
+	struct delivery_key at = {.ifindex = key->place, .address = session->address};
 	struct member *member;
 	__u32 number = session->member, *found;
 

@@ -228,6 +228,8 @@ static __always_inline int guard_arp_to_guest(struct __sk_buff *skb, struct port
 	map_ipv4(&sender, ipv4);
 	if (holds(skb->ifindex, &sender))
 		return guard_drop();
+	if (same_address(&sender, &target)) /* an announcement; guests may have it as next hop */
+		return NOT_OURS;
 	if (arp.header.ar_op == bpf_htons(ARPOP_REQUEST) && guarded(port->network, &target))
 		return guard_drop();
 	return NOT_OURS;

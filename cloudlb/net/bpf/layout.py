@@ -112,7 +112,8 @@ class PoolRecord(NamedTuple):
     ``prefix`` counts bits of the 128 of mapped addresses, ``persistence`` seconds, and so do the
     time-outs of connections by their state; those that are 0 are in the settings. ``locals``
     counts members of this host, in the slots behind the others. ``router`` is the virtual router
-    whose master announces the address, 0 where this host always does.
+    whose master announces the address, 0 where this host always does. With full NAT this host
+    gives clients those aliases whose remainder, divided by ``alias_parts``, is ``alias_part``.
     """
 
     id: bytes
@@ -131,6 +132,8 @@ class PoolRecord(NamedTuple):
     closing: int
     udp: int
     locals: int
+    alias_part: int
+    alias_parts: int
 
 
 class MemberState(IntEnum):
@@ -233,6 +236,7 @@ class Shared(NamedTuple):
     member: int
     state: int
     mode: int
+    alias: int
     idle: int
 
 
@@ -247,9 +251,11 @@ class Mate(NamedTuple):
 
 
 class SessionKey(NamedTuple):
-    """A connection through NAT as its member knows it, at its tap or at a director's uplink."""
+    """A connection through NAT as its member knows it: at its tap, which is its ``place`` then, or
+    at the director, where that is ``AT_DIRECTOR`` with the network.
+    """
 
-    ifindex: int
+    place: int
     protocol: int
     client_port: bytes
     port: bytes
@@ -393,10 +399,11 @@ NUMBER = Codec(Number, "I")
 COUNT = Codec(Count, "Q")
 PORT = Codec(PortRecord, "I4s16s6sBxI4s16s")
 NO_ADDRESS = bytes(16)
+AT_DIRECTOR = 1 << 31
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
-POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIII")
+POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHH")
 NO_POOL = POOL.unpack(bytes(POOL.size))
 MEMBER = Codec(MemberRecord, "16sIII6sBB16s2sBB")
 NO_MEMBER = MEMBER.unpack(bytes(MEMBER.size))
@@ -405,7 +412,7 @@ LEARNED_KEY = Codec(LearnedKey, "II")
 SIGHTING = Codec(Sighting, "16sQ")
 FLOW_KEY = Codec(FlowKey, "I2s2s16s16sI")
 FLOW = Codec(Flow, "QIIBBB5x")
-SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBB2xI")
+SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBBHI")
 MATE = Codec(Mate, "QQ6s2x")
 SESSION_KEY = Codec(SessionKey, "II2s2s16s16s")
 SESSION = Codec(Session, "Q16sII2s2sB3x16s")

@@ -14,28 +14,20 @@ static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 
 #define MATE_ALIVE 3000000000ULL /* ns: three greetings */
 
-/* Whether a packet in the middle of a connection that is not known here was addressed to the other
- * director. A scheduler that takes turns or compares counts cannot find the connection's member
- * again, and a wrong one would reset it. What comes from the other director stays here, so that
- * nothing circles. A connection that the other one has `told` to be closing is its affair as well,
- * while it lives: the ports may be in use again, which it would tell a moment later. Where members
- * of this host get what is not known, nothing is passed on. A function of
- * its own: the stack of `director` has no room for its variables.
+/* Whether a packet was addressed to another director of a virtual router, one that `lives` or that
+ * was heard in the last minute. What comes from there stays here, so that nothing circles. A
+ * function of its own: the stack of `director` has no room for its variables.
  */
-static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
-			      const struct pool *pool, int told)
+static __noinline int pass_to_mate(struct __sk_buff *skb, const struct port *port, __u32 router,
+				   int lives)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 	struct mate *mate;
-	__u32 router;
 
-	if (!port || !pool || (void *)(eth + 1) > (void *)(long)skb->data_end)
-		return 0;
-	router = pool->router;
-	if (!router || pool->scheduler > LAST_COUNT || pool->locals)
+	if (!port || !router || (void *)(eth + 1) > (void *)(long)skb->data_end)
 		return 0;
 	mate = bpf_map_lookup_elem(&mates, &router);
-	if (!mate || (told ? mate->heard + MATE_ALIVE : mate->until) <= bpf_ktime_get_ns())
+	if (!mate || (lives ? mate->heard + MATE_ALIVE : mate->until) <= bpf_ktime_get_ns())
 		return 0;
 	if (same_mac(eth->h_source, mate->mac))
 		return 0;
@@ -43,4 +35,19 @@ static __noinline int pass_on(struct __sk_buff *skb, const struct port *port,
 	__builtin_memcpy(eth->h_source, port->mac, 6);
 	count_event(EVENT_PASSED_ON);
 	return 1;
+}
+
+/* Likewise a packet in the middle of a connection that is not known here. A scheduler that takes
+ * turns or compares counts cannot find the connection's member again, and a wrong one would reset
+ * it; so would an alias that is not the one which the member knows. A connection that the other
+ * director has `told` to be closing is its affair as well, while it lives: the ports may be in use
+ * again, which it would tell a moment later. Where members of this host get what is not known,
+ * nothing is passed on.
+ */
+static __always_inline int pass_on(struct __sk_buff *skb, const struct port *port,
+				   const struct pool *pool, int told)
+{
+	if (!pool || pool->locals || (pool->scheduler > LAST_COUNT && !pool->alias_parts))
+		return 0;
+	return pass_to_mate(skb, port, pool->router, told);
 }

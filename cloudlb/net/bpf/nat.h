@@ -38,10 +38,10 @@ static __always_inline int is_of_family(const struct address *a, __u32 version)
 }
 
 /* The key of a packet to the guest; `guest` is the end that it is for in the guest's terms. */
-static __always_inline void session_key_to(struct session_key *key, struct __sk_buff *skb,
+static __always_inline void session_key_to(struct session_key *key, __u32 place,
 					   const struct packet *p, const struct end *guest)
 {
-	key->ifindex = skb->ifindex;
+	key->place = place;
 	key->protocol = p->protocol;
 	key->client_port = p->source_port;
 	key->port = guest->port;
@@ -50,10 +50,10 @@ static __always_inline void session_key_to(struct session_key *key, struct __sk_
 }
 
 /* The key of a packet from the guest. */
-static __always_inline void session_key_from(struct session_key *key, struct __sk_buff *skb,
+static __always_inline void session_key_from(struct session_key *key, __u32 place,
 					     const struct packet *p)
 {
-	key->ifindex = skb->ifindex;
+	key->place = place;
 	key->protocol = p->protocol;
 	key->client_port = p->port;
 	key->port = p->source_port;
@@ -162,7 +162,7 @@ static __always_inline int direct_to_guest(struct __sk_buff *skb, struct packet 
 	if (load_ports(skb, p) || (p->protocol == IPPROTO_TCP && !opens(p)))
 		return NOT_OURS;
 	guest.port = p->port;
-	session_key_to(&key, skb, p, &guest);
+	session_key_to(&key, skb->ifindex, p, &guest);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
 		return NOT_OURS;
@@ -209,7 +209,7 @@ static __always_inline int segment_to_guest(struct __sk_buff *skb, struct packet
 		return NOT_OURS;
 	pools.port = p->port;
 	guest.port = member->port ? member->port : p->port;
-	session_key_to(&key, skb, p, &guest);
+	session_key_to(&key, skb->ifindex, p, &guest);
 	if (goes_as_it_is(&key, p, member))
 		return pass_to_guest(skb, p);
 	refusal = remember(&key, p, number, MODE_EDGE_NAT);
@@ -243,7 +243,7 @@ static __always_inline int segment_from_guest(struct __sk_buff *skb, struct pack
 
 	if (load_ports(skb, p))
 		return pass_from_guest(skb, p);
-	session_key_from(&key, skb, p);
+	session_key_from(&key, skb->ifindex, p);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
 		return pass_from_guest(skb, p);
@@ -278,7 +278,7 @@ static __always_inline int error_to_guest(struct __sk_buff *skb, const struct pa
 	guest.port = member->port ? member->port : quoted.source_port;
 	quoted.source = guest.address;
 	quoted.source_port = guest.port;
-	session_key_from(&key, skb, &quoted);
+	session_key_from(&key, skb->ifindex, &quoted);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session || !is_of_service(session, &pools.address, pools.port))
 		return NOT_OURS;
@@ -299,7 +299,7 @@ static __always_inline int error_from_guest(struct __sk_buff *skb, const struct 
 	if (parse_quoted(skb, p, &quoted, ip) || !same_address(&quoted.destination, &p->source))
 		return NOT_OURS;
 	guest.port = quoted.port;
-	session_key_to(&key, skb, &quoted, &guest);
+	session_key_to(&key, skb->ifindex, &quoted, &guest);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
 		return NOT_OURS;

@@ -95,6 +95,8 @@ struct pool {
 	__u32 router; /* the virtual router whose master announces it; 0: this host, always */
 	__u32 timeout[4]; /* seconds, by flow_state; 0: as in settings */
 	__u32 locals;     /* members in slots[base + length ..) that get what nobody knows */
+	__u16 alias_part; /* full NAT: the remainder of this host's aliases when divided by .. */
+	__u16 alias_parts; /* .. the number of directors; 0: no full NAT */
 };
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
@@ -170,7 +172,7 @@ struct shared {
 	__u32 member;
 	__u8 state;
 	__u8 mode;
-	__u16 pad;
+	__u16 alias;
 	__u32 idle;
 };
 
@@ -186,11 +188,13 @@ struct client {
 	__u32 pad;
 };
 
-/* A connection through NAT as its member knows it: at a tap with edge NAT, else at the uplink of
- * the director. With full NAT the member takes the pool's address and an alias for the client.
+/* A connection through NAT as its member knows it: at a tap with edge NAT, else at the director.
+ * With full NAT the member takes the pool's address and an alias for the client.
  */
+#define AT_DIRECTOR 0x80000000 /* no interface's index */
+
 struct session_key {
-	__u32 ifindex;
+	__u32 place; /* the tap, or AT_DIRECTOR with the network */
 	__u32 protocol;
 	__u16 client_port;
 	__u16 port;

@@ -12,7 +12,7 @@ static __noinline int share(const struct flow_key *key, const struct flow *flow)
 	struct pool *pool;
 	__u32 number;
 
-	if (!key || !flow)
+	if (!key || !flow || (flow->mode == MODE_FULL_NAT && !flow->alias))
 		return 0;
 	number = flow->member;
 	member = bpf_map_lookup_elem(&members, &number);
@@ -26,7 +26,7 @@ static __noinline int share(const struct flow_key *key, const struct flow *flow)
 	shared->member = number;
 	shared->state = flow->state;
 	shared->mode = flow->mode;
-	shared->pad = 0;
+	shared->alias = flow->alias;
 	shared->idle = 0;
 	bpf_ringbuf_submit(shared, 0);
 	return 0;

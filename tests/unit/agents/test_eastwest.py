@@ -33,7 +33,7 @@ KEYS = (Key(1, "aa" * 32, age=400.0),)
 def entry(number: int, pool: bytes = POOL.pool.id.bytes) -> FlowEntry:
     """A connection by number."""
     client = number.to_bytes(16)
-    return FlowEntry(pool, client, b"\x9c\x40", b"\x00\x50", 6, 1, 2, 0, b"m" * 16)
+    return FlowEntry(pool, client, b"\x9c\x40", b"\x00\x50", 6, 1, 2, 0, 0, b"m" * 16)
 
 
 class Table(Sharer):
