@@ -3,6 +3,7 @@
 
 import contextlib
 import itertools
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -158,8 +159,10 @@ def cloudlb(mode: Mode) -> Way:
             if mode is Mode.FULL_NAT:
                 stack.enter_context(_without_address(rig, version))
             number = next(_NUMBERS)
-            director = rig.director.do(lambda: _engine(f"director{number}"))
-            host = _engine(f"host{number}")
+            pins = [Path("/sys/fs/bpf") / f"{name}{number}" for name in ("director", "host")]
+            director, host = rig.director.do(lambda: _engine(pins[0])), _engine(pins[1])
+            for path in pins:  # the maps of all ways together would not find room
+                stack.callback(shutil.rmtree, path)
             stack.callback(host.close)
             stack.callback(lambda: rig.director.do(director.close))
             uplink = rig.director.do(lambda: socket.if_nametoindex("eth0"))
@@ -195,10 +198,10 @@ def _without_address(rig: Rig, version: int) -> Iterator[None]:
 _NUMBERS = itertools.count()
 
 
-def _engine(name: str) -> EbpfEngine:
+def _engine(pins: Path) -> EbpfEngine:
     objects = Path("/tmp/objects")  # noqa: S108  (in a guest of its own)
     objects.mkdir(exist_ok=True)
-    return EbpfEngine(Path("/sys/fs/bpf") / name, objects, TableSizes(_FLOWS))
+    return EbpfEngine(pins, objects, TableSizes(_FLOWS))
 
 
 def _plane(mode: Mode, version: int) -> Plane:
