@@ -24,7 +24,7 @@ print("listening", flush=True)
 while True:
     connection, peer = listening.accept()
     with connection:
-        connection.sendall(peer[0].removeprefix("::ffff:").encode() + b"\n")
+        connection.sendall(peer[0].removeprefix("::ffff:").encode() + b"\\n")
 """
 
 
