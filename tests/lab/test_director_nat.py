@@ -50,7 +50,7 @@ NO_REDIRECTS = """table ip6 redirects {
   chain output { type filter hook output priority 0; icmpv6 type nd-redirect drop; }
 }
 """
-"""It does not tell them of the shorter way. With IPv6 no setting of the kernel keeps it from that."""
+"""It does not tell them of the shorter way; with IPv6 no setting keeps a kernel from that."""
 
 
 @pytest.fixture(params=["director", "full"])
