@@ -131,6 +131,7 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
             persistence,
             router,
             aliases=draw(st.none() | parts),
+            masquerade=draw(st.booleans()),
         )
     numbers = draw(st.sets(st.integers(1, 14), max_size=6))
     guests = tuple(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
 from cloudlb.model.errors import Unsupported
-from cloudlb.model.pool import Member, Pool, Protocol
+from cloudlb.model.pool import Member, Pool, Protocol, Translation
 
 Drivers = Mapping[str, DataPlaneDriver]
 _Can = Callable[[Capabilities], bool]
@@ -29,6 +29,7 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
     if pool.persistence is not None:
         able = "persistence of clients"
         _need(drivers, pool, "pool.persistence", able, lambda able: able.persistence)
+    _check_masquerade(pool)
     if pool.monitor is not None:
         kind = pool.monitor.type
         _need(
@@ -37,6 +38,17 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
             "pool.monitor.type",
             f"{kind} probes",
             lambda able: kind in able.monitors,
+        )
+
+
+def _check_masquerade(pool: Pool) -> None:
+    ways = (Translation.DIRECTOR, Translation.FULL)
+    if pool.masquerade and pool.translation not in ways:
+        raise Unsupported(
+            "Only a director that translates can masquerade what members begin by themselves, as "
+            "what comes back has to pass it. Leave this out, or choose the data plane nat with "
+            f"the translation {' or '.join(ways)}.",
+            field="pool.masquerade",
         )
 
 

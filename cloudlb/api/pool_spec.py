@@ -48,6 +48,7 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
         persistence=_persistence(spec["persistence"], address),
         forwarding=None if spec["forwarding"] is None else Forwarding(spec["forwarding"]),
         translation=None if spec["translation"] is None else Translation(spec["translation"]),
+        masquerade=spec["masquerade"],
         failover=Failover(spec["failover"]),
         timeouts=_timeouts(spec["timeouts"]),
         monitor=_monitor(spec["monitor"]),

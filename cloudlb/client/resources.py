@@ -88,6 +88,8 @@ class Pool(_Spec):
     forwarding: str | None = Body("forwarding")
     #: Where the data plane nat translates; else None.
     translation: str | None = Body("translation")
+    #: Whether what members begin by themselves gets the pool's address.
+    masquerade: bool = Body("masquerade", type=bool)
     #: ``preempt`` or ``stay``, of several directors.
     failover: str = Body("failover")
     #: Number by which several directors elect who announces the address; else 0.

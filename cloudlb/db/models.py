@@ -120,6 +120,7 @@ class PoolRow(Base):
     virtual_router: Mapped[int] = mapped_column(Integer, server_default="0")
     forwarding: Mapped[Word | None]
     translation: Mapped[Word | None]
+    masquerade: Mapped[bool] = mapped_column(server_default=false())
     monitor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     panic_threshold: Mapped[int] = mapped_column(Integer, server_default="0")
     drain_timeout: Mapped[int] = mapped_column(Integer)

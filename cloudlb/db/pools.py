@@ -47,6 +47,7 @@ def load(row: PoolRow) -> Pool:
         persistence=(
             None if row.persistence is None else plain.decode(Persistence, row.persistence)
         ),
+        masquerade=row.masquerade,
         timeouts=None if row.timeouts is None else plain.decode(Timeouts, row.timeouts),
         directors=tuple(row.directors),
         failover=Failover(row.failover),
@@ -227,6 +228,7 @@ def _spec(pool: Pool) -> dict[str, object]:
         "virtual_router": pool.virtual_router,
         "forwarding": pool.forwarding,
         "translation": pool.translation,
+        "masquerade": pool.masquerade,
         "monitor": plain.encode(pool.monitor),
         "panic_threshold": pool.panic_threshold,
         "drain_timeout": pool.drain_timeout,

@@ -43,10 +43,12 @@ class Nat(DataPlaneDriver):
         plane = placing.plane(view, host, down, _WAYS[translation])
         if plane is None:
             return None
-        if plane.frontend and translation is Translation.FULL:
+        masquerade = view.pool.masquerade
+        if plane.frontend and (masquerade or translation is Translation.FULL):
             directors = view.pool.directors
             part = AliasPart(directors.index(host), len(directors))
-            plane = replace(plane, frontend=replace(plane.frontend, aliases=part))
+            frontend = replace(plane.frontend, aliases=part, masquerade=masquerade)
+            plane = replace(plane, frontend=frontend)
         return placing.with_known_guests(plane)
 
 

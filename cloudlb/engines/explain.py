@@ -16,6 +16,7 @@ from cloudlb.net.bpf.layout import (
     FlowKey,
     MemberRecord,
     MemberState,
+    ModeNumber,
     Number,
     SchedulerNumber,
     ServiceKey,
@@ -56,14 +57,15 @@ def ticks_since(seen: int, now: int) -> int:
 
 
 def flows(maps: Maps, state: PoolState, limit: int, now: int, second: int) -> tuple[Flow, ...]:
-    """Connections of a pool; ``now`` in jiffies (32 bits of it), of which ``second`` are one."""
+    """Of a pool's clients; ``now`` in jiffies (32 bits of it), of which ``second`` are one."""
     return tuple(islice(_flows(maps, state, now, second), limit))
 
 
 def _flows(maps: Maps, state: PoolState, now: int, second: int) -> Iterator[Flow]:
     for key, flow in maps.flows.items():
         member = state.members.get(flow.member)
-        if member and (key.network, key.address) == state.vip:
+        is_clients = flow.mode != ModeNumber.MASQUERADE
+        if member and is_clients and (key.network, key.address) == state.vip:
             yield Flow(
                 client=unpack_address(key.client),
                 client_port=int.from_bytes(key.client_port),

@@ -324,6 +324,11 @@ def _complain(plane: Plane | None) -> None:
             "LVS has no full NAT. Choose the translation director or edge, or a director with the "
             "engine ebpf."
         )
+    if plane and plane.frontend and plane.frontend.masquerade:
+        raise EngineError(
+            "LVS masquerades nothing. Choose a director with the engine ebpf, or let a rule of "
+            "nftables do it."
+        )
     missing = [str(b.member_id) for b in backends if plane and not _is_reached(plane, b)]
     if missing:
         raise EngineError(

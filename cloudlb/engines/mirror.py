@@ -98,6 +98,7 @@ class PoolState:
             router=self.record.router,
             keeps_unknown=self.record.locals > 0,
             aliases=records.aliases(self.record),
+            masquerade=self.record.masquerades > 0,
         )
 
 

@@ -189,7 +189,9 @@ def with_aliases(record: PoolRecord, plane: Plane) -> PoolRecord:
     """The pool's record with its frontend's part of the aliases."""
     part = plane.frontend.aliases if plane.frontend else None
     return record._replace(
-        alias_part=part.place if part else 0, alias_parts=part.of if part else 0
+        alias_part=part.place if part else 0,
+        alias_parts=part.of if part else 0,
+        masquerades=int(bool(plane.frontend and plane.frontend.masquerade)),
     )
 
 

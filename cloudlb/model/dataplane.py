@@ -107,8 +107,8 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class AliasPart:
-    """The ports that one of several directors gives to clients with full NAT: those whose
-    remainder, divided by their number ``of``, is its ``place``, counted from 0.
+    """The ports of a pool's address that one of its directors gives away: those whose remainder,
+    divided by their number ``of``, is its ``place``, counted from 0.
     """
 
     place: int = 0
@@ -123,7 +123,8 @@ class Frontend:
     master announces the address. Their tables must not depend on what each knew before.
     ``keeps_unknown``: packets in the middle of connections that are not known go to this host's
     own guests among the backends, of which there are some, and not by the algorithm. ``aliases``
-    are None without full NAT.
+    are None without full NAT and without ``masquerade``, with which what members begin by
+    themselves gets the pool's address.
     """
 
     algorithm: Algorithm
@@ -133,6 +134,7 @@ class Frontend:
     router: int = 0
     keeps_unknown: bool = False
     aliases: AliasPart | None = None
+    masquerade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class FlowEntry(NamedTuple):
 
     Addresses are 16 octets with IPv4 mapped into IPv6, ports two in network order; ``state`` and
     ``mode`` are the maps' numbers. ``alias`` is the port that stands for the client's with full
-    NAT, else 0.
+    NAT, that of the member where it has begun, else 0.
     """
 
     pool: bytes

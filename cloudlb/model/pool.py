@@ -190,7 +190,8 @@ class Pool:
     which they are to announce it; where there are several they elect among themselves as the
     virtual router of number ``virtual_router`` (RFC 9568), else that is 0. Where there is a
     ``forwarding`` they are the hosts of the members, and nobody names them. ``translation`` is of
-    data planes that translate, else None. A removed member keeps its connections for at most
+    data planes that translate, else None; a director that does may also ``masquerade`` what
+    members begin by themselves. A removed member keeps its connections for at most
     ``drain_timeout`` seconds. ``panic_threshold``: see `model.fallback`.
     """
 
@@ -211,6 +212,7 @@ class Pool:
     virtual_router: int = 0
     forwarding: Forwarding | None = None
     translation: Translation | None = None
+    masquerade: bool = False
     timeouts: Timeouts | None = None
     panic_threshold: int = 0
     drain_timeout: int = 300

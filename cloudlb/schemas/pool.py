@@ -172,6 +172,12 @@ SPEC: dict[str, Schema] = {
         "exchanged as well, for the pool's and one of [agent] nat_ports, so that any member will "
         "do (full). With other data planes null.",
     },
+    "masquerade": {
+        **SWITCH,
+        "default": False,
+        "description": "Connections that members begin by themselves, and send by the director, "
+        "get the pool's address and one of [agent] nat_ports. Only where the director translates.",
+    },
     "failover": {
         "type": "string",
         "enum": [way.value for way in Failover],

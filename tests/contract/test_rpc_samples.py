@@ -131,6 +131,7 @@ OTHERS = tuple(
         monitor=MONITORS[number % len(MONITORS)],
         forwarding=(None, *Forwarding)[number % 4],
         translation=(None, *Translation)[number % 4],
+        masquerade=number % 4 > 1,
         timeouts=Timeouts(established=3600 + number) if number % 3 else None,
     )
     for number, scheduler in enumerate(Scheduler)

@@ -138,6 +138,7 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
         "data_plane": "dr",
         "forwarding": None,
         "translation": None,
+        "masquerade": False,
         "scheduler": "source_hash",
         "rotation_order": "interleaved",
         "connection_count": "active",

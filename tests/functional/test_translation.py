@@ -75,3 +75,27 @@ def test_drivers_tell_where_they_translate(cloud: Control) -> None:
     drivers = {d["name"]: d["translations"] for d in cloud.get("/v1/drivers").json["drivers"]}
     assert drivers["nat"] == ["director", "edge", "full"]
     assert drivers["dr"] == []
+
+
+@pytest.mark.requirement("L22")
+@pytest.mark.parametrize("translation", BY_DIRECTOR)
+def test_a_director_that_translates_may_masquerade(cloud: Control, translation: str) -> None:
+    pool = cloud.pool(data_plane="nat", translation=translation, masquerade=True)
+    assert pool["masquerade"] is True
+    path = f"/v1/pools/{pool['id']}"
+    answer = cloud.patch(path, {"pool": {"translation": "edge"}})
+    assert answer.status_code == 400
+    (problem,) = answer.json["errors"]
+    assert problem["field"] == "pool.masquerade"
+    assert "director or full" in problem["message"]
+    body = {"pool": {"translation": "edge", "masquerade": False}}
+    assert cloud.patch(path, body).json["pool"]["masquerade"] is False
+
+
+@pytest.mark.requirement("L22")
+@pytest.mark.parametrize("data_plane", ["dr", "tun", "nat"])
+def test_others_cannot_masquerade(cloud: Control, data_plane: str) -> None:
+    pool = cloud.pool(data_plane=data_plane)
+    answer = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"masquerade": True}})
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.json["errors"]] == ["pool.masquerade"]

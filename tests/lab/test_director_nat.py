@@ -46,6 +46,11 @@ KERNEL = {
     f"/proc/sys/net/ipv4/conf/{UPLINK}/send_redirects": "0",
 }
 """A director by which guests reach others forwards packets, back to the link they came from."""
+NO_REDIRECTS = """table ip6 redirects {
+  chain output { type filter hook output priority 0; icmpv6 type nd-redirect drop; }
+}
+"""
+"""It does not tell them of the shorter way; with IPv6 no setting keeps a kernel from that."""
 
 
 @pytest.fixture(params=["director", "full"])
@@ -64,7 +69,9 @@ def forwarding(host: Host) -> Iterator[None]:
     """A director by which guests reach others."""
     before = {path: host.run(["cat", path]).stdout.strip() for path in KERNEL}
     _set(host, KERNEL)
+    host.run(["nft", "-f", "-"], input=NO_REDIRECTS)
     yield
+    host.run(["nft", "delete", "table", "ip6", "redirects"])
     _set(host, before)
 
 

@@ -33,11 +33,22 @@ def add(parser: Any, flag: str, spec: Mapping[str, Schema], field: str = "", **m
 
 def add_admin_state(parser: Any) -> None:
     """Add ``--enable`` and ``--disable``."""
+    texts = "Let it take connections", "Give it no new connections"
+    _add_switch(parser, "admin_state_up", ("--enable", "--disable"), texts)
+
+
+def add_switch(parser: Any, flag: str, spec: Mapping[str, Schema]) -> None:
+    """Add the options that set a field of two values, ``--field`` and ``--no-field``."""
+    name = flag.lstrip("-")
+    field = name.replace("-", "_")
+    _add_switch(parser, field, (flag, f"--no-{name}"), (_help(spec[field]), f"Not --{name}"))
+
+
+def _add_switch(parser: Any, field: str, flags: Iterable[str], texts: Iterable[str]) -> None:
     group = parser.add_mutually_exclusive_group()
-    for flag, state in (("--enable", True), ("--disable", False)):
-        text = "Let it take connections" if state else "Give it no new connections"
+    for flag, text, state in zip(flags, texts, (True, False), strict=True):
         form = {"action": "store_const", "const": state, "help": text}
-        group.add_argument(flag, dest="admin_state_up", **form)
+        group.add_argument(flag, dest=field, **form)
 
 
 def add_wait(parser: Any, until: str) -> None:

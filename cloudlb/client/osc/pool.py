@@ -39,6 +39,7 @@ class _Pools(Noun):
         arguments.add(parser, "--director", spec, "directors", metavar="<host>")
         arguments.add(parser, "--forwarding", spec)
         arguments.add(parser, "--translation", spec)
+        arguments.add_switch(parser, "--masquerade", spec)
         arguments.add(parser, "--failover", spec)
         arguments.add(parser, "--monitor", spec, metavar=_settings(MONITOR))
         arguments.add(parser, "--panic-threshold", spec, metavar="<percent>")
@@ -116,6 +117,7 @@ class UnsetPool(_Pools, Unset):
         ("--director", "directors"),
         ("--forwarding", "forwarding"),
         ("--translation", "translation"),
+        ("--masquerade", "masquerade"),
         ("--failover", "failover"),
         ("--monitor", "monitor"),
         ("--panic-threshold", "panic_threshold"),

@@ -30,6 +30,8 @@ static __noinline int adopt_session(const struct shared *told, const struct memb
 	fresh.member = told->member;
 	fresh.state = told->state & 3;
 	fresh.mode = told->mode;
+	if (told->mode == MODE_MASQUERADE)
+		key.port = bpf_htons(told->alias);
 	if (told->mode == MODE_FULL_NAT) {
 		key.client = told->key.address;
 		key.client_port = bpf_htons(told->alias);
@@ -74,7 +76,7 @@ static __noinline int adopt_flow(const struct shared *told)
 		if (adopt_session(told, member, seen))
 			return 0;
 		if (!bpf_map_update_elem(&flows, &told->key, &flow, BPF_NOEXIST))
-			count_flow(number, flow.state, 1);
+			count_flow(&flow, 1);
 		return 1;
 	}
 	if (here->seen > seen || adopt_session(told, member, seen))
@@ -82,8 +84,8 @@ static __noinline int adopt_flow(const struct shared *told)
 	old = *here;
 	if (bpf_map_update_elem(&flows, &told->key, &flow, BPF_EXIST))
 		return 0;
-	count_flow(old.member, old.state, -1);
-	count_flow(number, flow.state, 1);
+	count_flow(&old, -1);
+	count_flow(&flow, 1);
 	return 1;
 }
 

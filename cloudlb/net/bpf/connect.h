@@ -99,8 +99,8 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 		replaced = *old;
 	if (!bpf_map_update_elem(&flows, key, &flow, BPF_ANY)) {
 		if (old)
-			count_flow(replaced.member, replaced.state, -1);
-		count_flow(flow.member, flow.state, 1);
+			count_flow(&replaced, -1);
+		count_flow(&flow, 1);
 		share(key, &flow);
 	} else {
 		count_event(EVENT_TABLE_FULL);

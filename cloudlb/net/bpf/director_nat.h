@@ -7,52 +7,34 @@
  */
 #pragma once
 
+#include "aliases.h"
 #include "answer.h"
 #include "flow.h"
 #include "forward.h"
 #include "fragment.h"
 #include "maps.h"
+#include "masquerade.h"
 #include "nat.h"
 #include "parse.h"
 #include "quoted.h"
 #include "rewrite.h"
 
-#define ALIAS_TRIES 256 /* of ports in a row, until all count as taken */
-
-static __always_inline int is_service(__u32 network, const struct address *a, __u16 port,
-				      __u32 protocol)
-{
-	struct service_key key = {
-		.network = network, .address = *a, .port = port, .protocol = protocol};
-
-	return !!bpf_map_lookup_elem(&services, &key);
-}
-
-static __always_inline __u32 at_director(const struct port *port)
-{
-	return AT_DIRECTOR | port->network;
-}
-
-/* For bpf_loop: the first port from a start on, in steps, that no session with the same end of the
- * member has, and no service.
+/* For bpf_loop: the first port that no session with the same end of the member has, and no service.
  */
 struct alias_search {
 	struct session_key key;
 	struct session fresh;
 	__u32 network;
-	__u32 first;
-	__u32 step;
-	__u32 count;
-	__u32 start;
+	struct aliases range;
 	__u32 found;
 };
 
 static long try_alias(__u32 tried, struct alias_search *search)
 {
-	__u32 port = search->first + (search->start + tried) % search->count * search->step;
+	__u32 port = alias_at(&search->range, tried);
 
 	search->key.client_port = bpf_htons(port);
-	if (tried >= search->count)
+	if (tried >= search->range.count)
 		return 1;
 	if (is_service(search->network, &search->fresh.address, search->key.client_port,
 		       search->key.protocol) ||
@@ -62,27 +44,6 @@ static long try_alias(__u32 tried, struct alias_search *search)
 	return 1;
 }
 
-/* Which ports this host may give to clients of a member's pool: those whose remainder is its part's
- * number, so that no other director gives the same, whatever ports that one is configured with.
- */
-static __always_inline int range_of_aliases(struct alias_search *search, __u32 number,
-					    const struct settings *config)
-{
-	struct member *member = bpf_map_lookup_elem(&members, &number);
-	struct pool *pool = member ? bpf_map_lookup_elem(&pools, &member->pool) : 0;
-	__u32 parts = pool && pool->alias_parts ? pool->alias_parts : 1, skipped;
-
-	if (!pool)
-		return -1;
-	skipped = (pool->alias_part + parts - config->first_alias % parts) % parts;
-	if (skipped >= config->aliases)
-		return -1;
-	search->step = parts;
-	search->first = config->first_alias + skipped;
-	search->count = (config->aliases - skipped - 1) / parts + 1;
-	return 0;
-}
-
 /* A port for a client whose connection has none, or whose session is gone: that gets the one again
  * that it had. Two packets of it at once may both find one: the first is kept.
  */
@@ -90,11 +51,10 @@ GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, _
 			__u32 number, struct flow *flow)
 {
 	struct alias_search search = {.network = network};
-	__u32 zero = 0, other;
-	struct settings *config = bpf_map_lookup_elem(&settings, &zero);
-	struct ticket *ticket = bpf_map_lookup_elem(&aliases, &zero);
+	struct member *member = bpf_map_lookup_elem(&members, &number);
+	__u32 other;
 
-	if (!key || !p || !flow || !config || !config->aliases || !ticket)
+	if (!key || !p || !flow || !member)
 		return 0;
 	search.key = *key;
 	search.fresh.seen = bpf_jiffies64();
@@ -105,13 +65,10 @@ GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, _
 	search.fresh.member = number;
 	search.fresh.mode = MODE_FULL_NAT;
 	search.fresh.state = next_state(first_state(p), p);
-	if (range_of_aliases(&search, number, config))
+	if (range_of_aliases(&search.range, bpf_map_lookup_elem(&pools, &member->pool)))
 		return 0;
-	if (flow->alias) {
-		search.first = flow->alias;
-		search.count = 1;
-	}
-	search.start = __sync_fetch_and_add(&ticket->next, 1) % search.count;
+	if (flow->alias)
+		search.range = (struct aliases){.first = flow->alias, .count = 1};
 	bpf_loop(ALIAS_TRIES, try_alias, &search, 0);
 	if (!search.found)
 		return 0;
@@ -128,6 +85,21 @@ static __always_inline struct flow *flow_of(struct flow_key *key, const struct p
 {
 	flow_key_of(key, port->network, p);
 	return bpf_map_lookup_elem(&flows, key);
+}
+
+/* The port that a member has in a connection, by a packet of the other end, as it is on the wire. */
+GLOBAL __u32 port_of_member(const struct port *port, const struct packet *p,
+			    const struct member *member, __u32 mode)
+{
+	struct flow_key key;
+	struct flow *flow;
+
+	if (!port || !p || !member)
+		return 0;
+	if (mode != MODE_MASQUERADE)
+		return member->port ? member->port : p->port;
+	flow = flow_of(&key, port, p);
+	return flow ? bpf_htons(flow->alias) : 0;
 }
 
 /* Put the pool's address and the connection's alias in the client's place. */
@@ -203,7 +175,7 @@ static __always_inline int write_later_part(struct __sk_buff *skb, const struct 
 						       &p->source, &p->destination));
 }
 
-/* About what the member sent to the client: both find what they know in it (L12). */
+/* About what the member sent to the other end: both find what they know in it (L12). */
 GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const struct packet *p,
 		       const struct member *member, __u32 mode)
 {
@@ -221,7 +193,9 @@ GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const str
 	pools.address = p->destination;
 	own.address = member->own;
 	pools.port = quoted.source_port;
-	own.port = member->port ? member->port : quoted.source_port;
+	turn_round(&quoted);
+	own.port = port_of_member(port, &quoted, member, mode);
+	turn_round(&quoted);
 	if (write_quoted_end(skb, p, &quoted, ip, SOURCE, &pools, &own))
 		return -1;
 	if (mode != MODE_FULL_NAT)
@@ -238,14 +212,6 @@ GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const str
 	       write_outer(skb, p, SOURCE, &p->source, &pools.address);
 }
 
-/* The end of a connection that the member is. */
-static __always_inline void own_end(struct end *own, const struct member *member,
-				    const struct packet *p)
-{
-	own->address = member->own;
-	own->port = member->port ? member->port : p->port;
-}
-
 /* Returns the connection's alias, which is 0 without full NAT, or -1 if the packet is refused. */
 GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u32 choice)
 {
@@ -257,7 +223,8 @@ GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u
 
 	if (!port || !p || !member)
 		return -1;
-	own_end(&own, member, p);
+	own.address = member->own;
+	own.port = port_of_member(port, p, member, mode);
 	session_key_to(&key, at_director(port), p, &own);
 	refusal = mode == MODE_FULL_NAT ? remember_disguised(&key, port, p, number) :
 					  remember(&key, p, number, mode);
@@ -269,7 +236,7 @@ GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u
 }
 
 GLOBAL int write_segment(struct __sk_buff *skb, const struct packet *p,
-			 const struct member *member, __u32 alias)
+			 const struct member *member, __u32 alias, __u32 own_port)
 {
 	struct end from = {}, to = {};
 
@@ -285,7 +252,8 @@ GLOBAL int write_segment(struct __sk_buff *skb, const struct packet *p,
 	}
 	from.address = p->destination;
 	from.port = p->port;
-	own_end(&to, member, p);
+	to.address = member->own;
+	to.port = own_port;
 	return write_end(skb, p, DESTINATION, &from, &to);
 }
 
@@ -295,7 +263,9 @@ static __always_inline int translate_segment(struct __sk_buff *skb, const struct
 {
 	int alias = remember_segment(port, p, choice);
 
-	return alias < 0 ? -1 : write_segment(skb, p, member, alias);
+	return alias < 0 ? -1 :
+			   write_segment(skb, p, member, alias,
+					 port_of_member(port, p, member, choice >> MODE_SHIFT));
 }
 
 /* A client's packet, or an error about what its member has sent. */
@@ -331,6 +301,8 @@ GLOBAL int refuse_stray(struct __sk_buff *skb, const struct port *port, const st
 	if (!port || !p)
 		return NOT_OURS;
 	is_pools = answers(port->network, &p->destination);
+	if (is_pools && pass_on_masked(skb, port, p))
+		return bpf_redirect(skb->ifindex, 0);
 	if (p->kind == KIND_FIRST_PART)
 		waiting = settle(skb, p, &p->source, 0, is_pools ? REFUSED : PASSED);
 	if (waiting)
@@ -338,12 +310,6 @@ GLOBAL int refuse_stray(struct __sk_buff *skb, const struct port *port, const st
 	if (is_pools)
 		return drop_for(EVENT_NO_SERVICE);
 	return answers(port->network, &p->source) ? TC_ACT_SHOT : NOT_OURS;
-}
-
-/* Whether a packet is of a member's own address, or an error about one to it. */
-static __always_inline int is_of_member(struct __sk_buff *skb, const struct address *a)
-{
-	return !!delivered(skb->ifindex, a);
 }
 
 /* Of these STRAY says that a packet is of no session, and so the host's business or nobody's. */
@@ -438,6 +404,8 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port,
 	}
 	number = session->member;
 	follow_guest(session, p);
+	if (session->mode == MODE_MASQUERADE)
+		renew_masked(port, p, session);
 	if (p->kind == KIND_FIRST_PART)
 		waiting = settle(skb, p, &pools.address, &client.address, number);
 	if (waiting)
@@ -487,18 +455,21 @@ GLOBAL int pass_on_answer(struct __sk_buff *skb, const struct port *port, const 
 }
 
 /* A packet to no service: an answer of a member whose connections are translated here, or by
- * another director, else nobody's.
+ * another director, the beginning of a connection that is masqueraded, else nobody's.
  */
 static __always_inline int from_member(struct __sk_buff *skb, const struct port *port,
 				       struct packet *p)
 {
-	int done = what_of_member(skb, port, p);
+	int done = what_of_member(skb, port, p), begins;
 
 	if (done != STRAY)
 		return done;
 	if (pass_on_answer(skb, port, p))
 		return bpf_redirect(skb->ifindex, 0);
-	return refuse_stray(skb, port, p);
+	begins = begins_masked(skb, port, p);
+	if (begins < 0)
+		return TC_ACT_SHOT;
+	return begins ? what_of_member(skb, port, p) : refuse_stray(skb, port, p);
 }
 
 /* Whether a session is still somebody's: at a tap the guest serves its address, by whatever number

@@ -21,12 +21,14 @@ static __always_inline int is_active(__u32 state)
 	return state == FLOW_ESTABLISHED || state == FLOW_UDP;
 }
 
-static __always_inline void count_flow(__u32 member, __u32 state, __s64 change)
+/* What a member has begun by itself is no load of its pool's. */
+static __always_inline void count_flow(const struct flow *flow, __s64 change)
 {
+	__u32 member = flow->member;
 	struct connections *c = bpf_map_lookup_elem(&connections, &member);
 
-	if (c)
-		__sync_fetch_and_add(is_active(state) ? &c->active : &c->inactive, change);
+	if (c && flow->mode != MODE_MASQUERADE)
+		__sync_fetch_and_add(is_active(flow->state) ? &c->active : &c->inactive, change);
 }
 
 static __always_inline void count_connection(__u32 member)
@@ -39,13 +41,15 @@ static __always_inline void count_connection(__u32 member)
 
 static __always_inline void enter(struct flow *flow, const struct flow_key *key, __u32 state)
 {
-	if (flow->state == state)
+	struct flow old = *flow;
+
+	if (old.state == state)
 		return;
-	if (is_active(flow->state) != is_active(state)) {
-		count_flow(flow->member, flow->state, -1);
-		count_flow(flow->member, state, 1);
-	}
 	flow->state = state;
+	if (is_active(old.state) != is_active(state)) {
+		count_flow(&old, -1);
+		count_flow(flow, 1);
+	}
 	share(key, flow);
 }
 
@@ -130,6 +134,6 @@ static long sweep_flow(void *map, struct flow_key *key, struct flow *flow, struc
 	if (!orphan && !is_over(sweep, member, flow->seen, flow->state))
 		return 0;
 	if (!bpf_map_delete_elem(map, key) && !orphan)
-		count_flow(flow->member, flow->state, -1);
+		count_flow(flow, -1);
 	return 0;
 }

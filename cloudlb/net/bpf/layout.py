@@ -113,7 +113,8 @@ class PoolRecord(NamedTuple):
     time-outs of connections by their state; those that are 0 are in the settings. ``locals``
     counts members of this host, in the slots behind the others. ``router`` is the virtual router
     whose master announces the address, 0 where this host always does. With full NAT this host
-    gives clients those aliases whose remainder, divided by ``alias_parts``, is ``alias_part``.
+    gives clients those aliases whose remainder, divided by ``alias_parts``, is ``alias_part``;
+    when it ``masquerades``, also to what members begin by themselves.
     """
 
     id: bytes
@@ -134,6 +135,7 @@ class PoolRecord(NamedTuple):
     locals: int
     alias_part: int
     alias_parts: int
+    masquerades: int
 
 
 class MemberState(IntEnum):
@@ -152,13 +154,14 @@ class MemberRole(IntFlag):
 
 
 class ModeNumber(IntEnum):
-    """How packets reach a member."""
+    """How packets reach a member; the last one is of connections that it has begun by itself."""
 
     DR = 0
     TUN = 1
     EDGE_NAT = 2
     NAT = 3
     FULL_NAT = 4
+    MASQUERADE = 5
 
 
 class MemberRecord(NamedTuple):
@@ -218,7 +221,8 @@ class FlowKey(NamedTuple):
 class Flow(NamedTuple):
     """Where a connection goes, and how; ``seen`` in jiffies, ``told`` by another director.
 
-    ``alias`` is the port that stands for the client's with full NAT, 0 where there is none.
+    ``alias`` is the port that stands for the client's with full NAT, else 0; of what
+    a member has begun by itself the port that it has.
     """
 
     seen: int
@@ -403,7 +407,7 @@ AT_DIRECTOR = 1 << 31
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
-POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHH")
+POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHHI")
 NO_POOL = POOL.unpack(bytes(POOL.size))
 MEMBER = Codec(MemberRecord, "16sIII6sBB16s2sBB")
 NO_MEMBER = MEMBER.unpack(bytes(MEMBER.size))

@@ -95,13 +95,22 @@ struct pool {
 	__u32 router; /* the virtual router whose master announces it; 0: this host, always */
 	__u32 timeout[4]; /* seconds, by flow_state; 0: as in settings */
 	__u32 locals;     /* members in slots[base + length ..) that get what nobody knows */
-	__u16 alias_part; /* full NAT: the remainder of this host's aliases when divided by .. */
-	__u16 alias_parts; /* .. the number of directors; 0: no full NAT */
+	__u16 alias_part; /* the remainder of this host's aliases when divided by .. */
+	__u16 alias_parts; /* .. the number of directors; 0: neither full NAT nor masquerading */
+	__u32 masquerades; /* what members begin by themselves gets the address and an alias */
 };
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
 enum member_role { MEMBER_BACKEND = 1, MEMBER_GUEST = 2 };
-enum mode { MODE_DR = 0, MODE_TUN = 1, MODE_EDGE_NAT = 2, MODE_NAT = 3, MODE_FULL_NAT = 4 };
+/* The last one is that of connections that a member has begun by itself. */
+enum mode {
+	MODE_DR = 0,
+	MODE_TUN = 1,
+	MODE_EDGE_NAT = 2,
+	MODE_NAT = 3,
+	MODE_FULL_NAT = 4,
+	MODE_MASQUERADE = 5,
+};
 
 /* `own` and `port` are the member's own address, unspecified where the mode needs none, and port,
  * 0 where it is the virtual one.
@@ -154,7 +163,8 @@ enum flow_state { FLOW_OPENING = 0, FLOW_ESTABLISHED = 1, FLOW_CLOSING = 2, FLOW
 struct flow {
 	__u64 seen; /* jiffies: read without a call, which the clock in ns is not */
 	__u32 member;
-	__u32 alias; /* the port that the member sees as the client's, with full NAT; 0: none yet */
+	__u32 alias; /* with full NAT the port that the member sees as the client's; 0: none yet.
+		      * Of what a member has begun by itself the port that it has. */
 	__u8 state;
 	__u8 mode;
 	__u8 told; /* by another director, and no packet of it has come here since */
@@ -337,5 +347,5 @@ static __always_inline int holds_address(const struct member *member)
 /* Whether the director translates the packets of a connection, there and back. */
 static __always_inline int is_translated(__u32 mode)
 {
-	return mode == MODE_NAT || mode == MODE_FULL_NAT;
+	return mode >= MODE_NAT;
 }

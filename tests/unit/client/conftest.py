@@ -171,6 +171,7 @@ def pool():
         "directors": ["h1"],
         "forwarding": None,
         "translation": None,
+        "masquerade": False,
         "failover": "preempt",
         "virtual_router": 0,
         "monitor": None,
