@@ -417,20 +417,6 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port,
 	return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 }
 
-static __always_inline int what_of_member(struct __sk_buff *skb, const struct port *port,
-					  struct packet *p)
-{
-	if (p->kind == KIND_ICMP)
-		return error_from_member(skb, port, p);
-	if (!is_of_member(skb, &p->source) || (p->kind == KIND_FRAGMENT && part_of(skb, p)))
-		return STRAY;
-	if (p->kind == KIND_LATER_PART)
-		return later_part_from_member(skb, p);
-	if (p->kind != KIND_TRANSPORT && p->kind != KIND_FIRST_PART)
-		return STRAY;
-	return segment_from_member(skb, port, p);
-}
-
 /* Whether a packet of no session that is known here was handed to another director, because it may
  * be an answer in a connection that this one has. Members send their answers to who announces the
  * pool's address, clients to any director, and what they tell each other takes milliseconds.
@@ -454,13 +440,25 @@ GLOBAL int pass_on_answer(struct __sk_buff *skb, const struct port *port, const 
 	return pass_to_mate(skb, port, pool->router, 1);
 }
 
-/* A packet to no service: an answer of a member whose connections are translated here, or by
- * another director, the beginning of a connection that is masqueraded, else nobody's.
- */
-static __always_inline int from_member(struct __sk_buff *skb, const struct port *port,
-				       struct packet *p)
+static __always_inline int known_of_member(struct __sk_buff *skb, const struct port *port,
+					   struct packet *p)
 {
-	int done = what_of_member(skb, port, p), begins;
+	if (p->kind == KIND_FRAGMENT && part_of(skb, p))
+		return STRAY;
+	if (p->kind == KIND_LATER_PART)
+		return later_part_from_member(skb, p);
+	if (p->kind != KIND_TRANSPORT && p->kind != KIND_FIRST_PART)
+		return STRAY;
+	return segment_from_member(skb, port, p);
+}
+
+/* From a member's own address: in a connection that is translated here, or by another director, or
+ * the beginning of one that is masqueraded.
+ */
+static __always_inline int packet_of_member(struct __sk_buff *skb, const struct port *port,
+					    struct packet *p)
+{
+	int done = known_of_member(skb, port, p), begins;
 
 	if (done != STRAY)
 		return done;
@@ -469,7 +467,20 @@ static __always_inline int from_member(struct __sk_buff *skb, const struct port 
 	begins = begins_masked(skb, port, p);
 	if (begins < 0)
 		return TC_ACT_SHOT;
-	return begins ? what_of_member(skb, port, p) : refuse_stray(skb, port, p);
+	return begins ? known_of_member(skb, port, p) : STRAY;
+}
+
+/* A packet to no service: what a member sends by the director, or nobody's. */
+static __always_inline int from_member(struct __sk_buff *skb, const struct port *port,
+				       struct packet *p)
+{
+	int done = STRAY;
+
+	if (p->kind == KIND_ICMP)
+		done = error_from_member(skb, port, p);
+	else if (is_of_member(skb, &p->source))
+		done = packet_of_member(skb, port, p);
+	return done == STRAY ? refuse_stray(skb, port, p) : done;
 }
 
 /* Whether a session is still somebody's: at a tap the guest serves its address, by whatever number
