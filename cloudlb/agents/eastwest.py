@@ -268,7 +268,8 @@ class EastWest:
                 peer = peers.get(mate.host)
                 silent = now - peer.heard_at if peer else float("inf")
                 if silent < _FRIENDSHIP:
-                    sharer.befriend(router, mate.mac, silent, _FRIENDSHIP - silent)
+                    all_ = [other.mac for other in mates]
+                    sharer.befriend(router, mate.mac, all_, silent, _FRIENDSHIP - silent)
                     break
 
     def _send(self, channel: socket.socket, peer: _Peer, kind: Kind, body: bytes = b"") -> None:

@@ -46,7 +46,7 @@ def _check_masquerade(pool: Pool) -> None:
     if pool.masquerade and pool.translation not in ways:
         raise Unsupported(
             "Only a director that translates can masquerade what members begin by themselves, as "
-            "what comes back has to pass it. Leave this out, or choose the data plane nat with "
+            "what comes back has to pass it. Set this to false, or choose the data plane nat with "
             f"the translation {' or '.join(ways)}.",
             field="pool.masquerade",
         )

@@ -141,9 +141,10 @@ OPTIONS = [
         "nat_ports",
         default="61000-65096",
         help="Ports that a director puts in the place of clients' ones, of pools with the "
-        "translation full. Each may be in use once for each end of a member at a time; when none "
-        "is free, connections are refused and counted as no_alias. Ports of the pool itself are "
-        "left out.",
+        "translation full, and of members' ones, of pools that masquerade. Each may be in use "
+        "once for each other end at a time, and each of a pool's directors gives its share of "
+        "them; when none is free, connections are refused and counted as no_alias. Ports of the "
+        "pool itself are left out.",
     ),
     cfg.IntOpt(
         "tcp_opening_timeout",

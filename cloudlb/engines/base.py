@@ -7,7 +7,7 @@ a time; the agent holds a lock.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -94,9 +94,12 @@ class Sharer(ABC):
         """Take over what is not known better here."""
 
     @abstractmethod
-    def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
+    def befriend(
+        self, router: int, mac: Mac, others: Sequence[Mac], silent: float, seconds: float
+    ) -> None:
         """Send packets of connections that are not known here to another director, which has been
-        silent for some seconds, for so many more.
+        silent for some seconds, for so many more; those excepted that come from any of the
+        ``others``, which it is one of.
         """
 
 

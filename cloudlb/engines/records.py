@@ -188,9 +188,11 @@ def persistence(record: PoolRecord) -> Persistence | None:
 def with_aliases(record: PoolRecord, plane: Plane) -> PoolRecord:
     """The pool's record with its frontend's part of the aliases."""
     part = plane.frontend.aliases if plane.frontend else None
+    backends = plane.frontend.backends if plane.frontend else ()
     return record._replace(
         alias_part=part.place if part else 0,
         alias_parts=part.of if part else 0,
+        disguises=int(any(b.mode is Mode.FULL_NAT for b in backends)),
         masquerades=int(bool(plane.frontend and plane.frontend.masquerade)),
     )
 

@@ -5,7 +5,7 @@ Numbers of members and pools are each host's own; between hosts they are named b
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from uuid import UUID
 
@@ -16,7 +16,16 @@ from cloudlb.engines.mirror import PoolState
 from cloudlb.model.eastwest import LONGEST_IDLE, FlowEntry
 from cloudlb.model.ether import Mac
 from cloudlb.net.bpf import layout
-from cloudlb.net.bpf.layout import Count, Flow, FlowKey, Mate, MemberRecord, Number, Shared
+from cloudlb.net.bpf.layout import (
+    Count,
+    Flow,
+    FlowKey,
+    Mate,
+    MemberRecord,
+    ModeNumber,
+    Number,
+    Shared,
+)
 from cloudlb.net.bpf.programs import Maps, Programs
 
 _AT_ONCE = 22  # adopt() in cloudlb.bpf.c
@@ -66,12 +75,15 @@ class Sharing(Sharer):
                 frame = _ETHERNET + b"".join(map(layout.SHARED.pack, batch))
                 self._programs.run("adopt", frame)
 
-    def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
+    def befriend(
+        self, router: int, mac: Mac, others: Sequence[Mac], silent: float, seconds: float
+    ) -> None:
         """By the map of mates."""
         now = time.monotonic_ns()
         until, heard = now + int(seconds * 1e9), max(0, now - int(silent * 1e9))
         with asking_for("another director"):
-            self._maps.mates[Number(router)] = Mate(until, heard, mac.packed)
+            everyone = b"".join(other.packed for other in others)
+            self._maps.mates[Number(router)] = Mate(until, heard, mac.packed, everyone)
 
     def bridge(self, state: PoolState, router: int) -> None:
         """Let the only director of a pool announce it until it and others have elected."""
@@ -107,13 +119,17 @@ class _Ids:
         self._known: dict[int, tuple[bytes, MemberRecord] | None] = {}
 
     def entry(self, key: FlowKey, flow: Flow, idle: int) -> FlowEntry | None:
-        """A connection by ids; None if its pool has one director, or is going."""
+        """A connection by ids; None if its pool has one director or is going, or if there is no
+        alias yet.
+        """
         if flow.member not in self._known:
             self._known[flow.member] = self._ids(flow.member)
         ids = self._known[flow.member]
         if ids is None:
             return None
         pool, record = ids
+        if flow.mode == ModeNumber.FULL_NAT and not flow.alias:
+            return None
         ends = key.client, key.client_port, key.port, key.protocol
         mode = records.mode_elsewhere(record, flow.mode)
         return FlowEntry(pool, *ends, flow.state, mode, flow.alias, idle, record.id)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One lab per test run, with cloudlb's services; named by the run's pid, removed at its end."""
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -95,9 +96,17 @@ def pair(lab: Lab) -> Iterator[tuple[Host, Host]]:
     )
 
 
+@pytest.fixture(scope="session")
+def client_ports() -> Iterator[int]:
+    """The first of the ports that each test's client has, round and round."""
+    return itertools.cycle(range(10_000, 60_000, 2_000))
+
+
 @pytest.fixture
-def cloud(lab: Lab) -> Iterator[Cloud]:
+def cloud(lab: Lab, client_ports: Iterator[int]) -> Iterator[Cloud]:
     """The lab's API; pools made through it are removed afterwards."""
     cloud = Cloud(lab)
+    first = next(client_ports)
+    cloud.give_client_ports(first, first + 1_999)
     yield cloud
     cloud.clean()

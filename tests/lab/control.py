@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's API, guests' addresses and the client's view, in the words of tests."""
 
-import itertools
 import json
 import subprocess
 import sys
@@ -22,7 +21,6 @@ PORTS = [
 ]
 TCP_MONITOR = {"type": "tcp", "interval": 1, "timeout": 1, "rise": 2, "fall": 3}
 METRICS_PORT = 9891
-_CLIENT_PORTS = itertools.cycle(range(10_000, 60_000, 2_000))
 _SNIFFER = Path(__file__).with_name("sniff.py")
 
 
@@ -43,8 +41,6 @@ class Cloud:
         self._pools: list[str] = []
         self._held: list[tuple[str, str]] = []
         self.network = lab.api.network()
-        first = next(_CLIENT_PORTS)
-        self.give_client_ports(first, first + 1_999)
 
     def give_client_ports(self, first: int, last: int) -> None:
         """The client's next connections have these ports; its own TCP may use them again at once.

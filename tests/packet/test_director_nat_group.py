@@ -33,7 +33,7 @@ from tests.planes import VIP4, VIP6, mac, member_id
 
 FAMILIES = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 PROTOCOLS = pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
-ROUTER, OTHER, ALIAS = 7, mac(77), 62001
+ROUTER, OTHER, THIRD, ALIAS = 7, mac(77), mac(78), 62001
 ESTABLISHED, DATAGRAMS = 1, 3
 
 
@@ -63,7 +63,7 @@ def sharer(bench: Bench) -> Sharer:
 
 def befriended(bench: Bench, seconds: float = 60.0, silent: float = 0.0) -> None:
     """Another director may know what is not known here."""
-    sharer(bench).befriend(ROUTER, OTHER, silent, seconds)
+    sharer(bench).befriend(ROUTER, OTHER, [OTHER, THIRD], silent, seconds)
 
 
 def entry(
@@ -181,9 +181,9 @@ def test_an_answer_in_a_connection_that_is_not_known_goes_to_the_other_director(
     client, port = as_seen(mode, vip)
     answer = from_member(client, back(TCP, OWN_PORT, dport=port))
     assert other_gets(nat, answer)
-    circling = answer[:6] + OTHER.packed + answer[12:]
+    circling = [answer[:6] + sender.packed + answer[12:] for sender in (OTHER, THIRD)]
     other = from_member(client, back(TCP, OWN_PORT + 1, dport=port))
-    for frame in (circling, other):  # from there, and from a port that serves no pool
+    for frame in (*circling, other):  # from directors, and from a port that serves no pool
         assert passes(nat, frame) if mode is Mode.NAT else sent(nat, frame) is None
     befriended(nat, silent=4.0)
     assert not other_gets(nat, answer)

@@ -217,7 +217,7 @@ def test_what_is_no_syn_and_not_known_goes_to_the_hosts_own_members(
     whole = plane("c1", *members, vip=vip, scheduler=scheduler)
     loads = {"c1": Load(9, 5), "c2": Load(1, 5)}
     _fresh(host, borne(whole, _homes(members), "c1", loads))
-    host.engine.sharing.befriend(9, mac(77), 0.0, 60.0)
+    host.engine.sharing.befriend(9, mac(77), [mac(77)], 0.0, 60.0)
     begun = {_begun(host, 40000 + n, vip) for n in range(32)}
     unknown = {host.direct(tcp("PA", vip=vip, sport=50000 + n)) for n in range(32)}
     assert (begun, unknown) == ({3, 4, 5}, {1, 2})

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet
 
-from cloudlb.engines.base import Sharer
+from cloudlb.engines.base import HostPort, PortKind, Sharer
 from cloudlb.model.dataplane import AliasPart, Mode, Plane
 from cloudlb.model.network import Address
 from cloudlb.net.bpf.layout import ModeNumber
@@ -30,11 +30,12 @@ from tests.packet.director import (
 )
 from tests.packet.edge import NUMBER, Transport
 from tests.packet.frames import client_of, ether, ip
-from tests.planes import VIP4, VIP6, mac, own
+from tests.planes import NETWORK, VIP4, VIP6, mac, own
 
 FAMILIES = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 PROTOCOLS = pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
 PORT, PEER_PORT, ROUTER, OTHER = 34567, 443, 7, mac(77)
+OPENING, ESTABLISHED, CLOSING = 0, 1, 2
 
 
 def masking(mode: Mode, vip: Address, *numbers: int, router: int = 0) -> Plane:
@@ -55,7 +56,7 @@ def nat(shared_bench: Bench) -> Iterator[Bench]:
     assert not sessions(shared_bench)
     assert not list(shared_bench.maps.flows.items())
     configure(shared_bench, first_alias=FIRST, aliases=LAST - FIRST + 1)
-    sharer(shared_bench).befriend(ROUTER, OTHER, 0.0, -1.0)
+    sharer(shared_bench).befriend(ROUTER, OTHER, [OTHER], 0.0, -1.0)
 
 
 def sharer(bench: Bench) -> Sharer:
@@ -159,16 +160,90 @@ def test_a_pool_that_does_not_masquerade_leaves_members_alone(nat: Bench, vip: A
     assert passes(nat, from_member(client_of(vip), said(TCP)))
 
 
+@pytest.fixture
+def hosts(nat: Bench) -> Iterator[dict[int, Address]]:
+    """The host's own addresses in the network, by family."""
+    addresses = {4: VIP4 + 50, 6: VIP6 + 50}
+    port = HostPort(nat.uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC)
+    nat.engine.attach(replace(port, addresses=tuple(addresses.values())))
+    yield addresses
+    nat.engine.attach(port)
+
+
 @pytest.mark.requirement("L22")
 @FAMILIES
 @PROTOCOLS
 def test_what_goes_to_pools_members_and_the_host_keeps_its_source(
-    nat: Bench, vip: Address, kind: Transport
+    nat: Bench, hosts: dict[int, Address], vip: Address, kind: Transport
 ) -> None:
     nat.apply(masking(Mode.NAT, vip, NUMBER, NUMBER + 1))
-    assert passes(nat, from_member(own(NUMBER + 1, vip.version), said(kind)))
+    for other in (own(NUMBER + 1, vip.version), hosts[vip.version]):
+        assert passes(nat, from_member(other, said(kind)))
     assert sent(nat, from_member(vip, said(kind))) is None  # no service of the pool
     assert not sessions(nat)
+
+
+@pytest.mark.requirement("L22")
+@FAMILIES
+def test_a_connection_lives_as_long_as_its_state_says(nat: Bench, vip: Address) -> None:
+    """Whoever closes it, and when its ports are used again."""
+    nat.apply(masking(Mode.NAT, vip))
+    alias = begun(nat, vip)
+    assert states(nat) == {OPENING}
+    for by, flags, state in (
+        ("peer", "SA", None),
+        ("member", "A", ESTABLISHED),
+        ("member", "R", CLOSING),
+        ("member", "S", OPENING),
+        ("peer", "SA", None),
+        ("member", "PA", ESTABLISHED),
+        ("peer", "FA", CLOSING),
+    ):
+        if by == "peer":
+            assert sent(nat, from_peer(vip, answer(TCP, alias, flags=flags)))
+        else:
+            out = sent(nat, from_member(client_of(vip), said(TCP, flags=flags)))
+            assert out
+            assert alias_in(out) == alias
+        if state is not None:
+            assert states(nat) == {state}, (by, flags)
+
+
+def states(bench: Bench) -> set[int]:
+    """What a connection's flow and its session are in."""
+    (flow,) = (flow for _, flow in bench.maps.flows.items())
+    (session,) = sessions(bench).values()
+    return {flow.state, session.state}
+
+
+@pytest.mark.requirement("L12")
+@pytest.mark.requirement("L22")
+def test_all_parts_of_a_datagram_get_the_address(nat: Bench) -> None:
+    nat.apply(masking(Mode.NAT, VIP4))
+    whole = IP(src=str(own(NUMBER, 4)), dst=str(client_of(VIP4)), id=7) / said(
+        UDP, body=b"x" * 3000
+    )
+    parts = [bytes(ether(UPLINK_MAC, mac(NUMBER)) / part) for part in fragment(whole, 1000)]
+    out = [sent(nat, part) for part in parts]
+    assert len(out) > 2
+    assert [IP(part[14:]).src for part in out if part] == [str(VIP4)] * len(parts)
+
+
+@pytest.mark.requirement("L12")
+@pytest.mark.requirement("L22")
+@FAMILIES
+def test_a_members_error_tells_the_other_end_what_it_knows(nat: Bench, vip: Address) -> None:
+    nat.apply(masking(Mode.NAT, vip))
+    alias = begun(nat, vip, UDP)
+
+    def refusal(address: Address, port: int) -> Packet:
+        quoted = ip(client_of(vip), address) / UDP(sport=PEER_PORT, dport=port, chksum=1)
+        if vip.version == 4:
+            return ICMP(type=3, code=3) / IP(bytes(quoted))
+        return ICMPv6DestUnreach(code=4) / IPv6(bytes(quoted))
+
+    out = sent(nat, from_member(client_of(vip), refusal(own(NUMBER, vip.version), PORT)))
+    assert out == as_sent(vip, refusal(vip, alias))
 
 
 @pytest.mark.requirement("L22")
@@ -261,8 +336,11 @@ def test_an_answer_that_is_not_known_yet_goes_to_the_other_director(
     nat: Bench, vip: Address
 ) -> None:
     nat.apply(masking(Mode.NAT, vip, router=ROUTER))
-    sharer(nat).befriend(ROUTER, OTHER, 0.0, 60.0)
-    frame = from_peer(vip, answer(TCP, FIRST))
+    sharer(nat).befriend(ROUTER, OTHER, [OTHER], 0.0, 60.0)
+    theirs = FIRST + 1 if FIRST % 2 == 0 else FIRST
+    for port in (theirs + 1, LAST + 1):  # which is not theirs to give
+        assert sent(nat, from_peer(vip, answer(TCP, port))) is None
+    frame = from_peer(vip, answer(TCP, theirs))
     result, out = nat.run("director", frame, nat.uplink)
     assert (result, out) == (REDIRECTED, OTHER.packed + UPLINK_MAC.packed + frame[12:])
     circling = frame[:6] + OTHER.packed + frame[12:]

@@ -3,7 +3,7 @@
  * and back in what the member answers, which has to come by it. Members route their answers by the
  * director (MODE_NAT), or the director stands in for the client as well, with the pool's address
  * and a port of its own choice, the alias (MODE_FULL_NAT): then any member will do. Sessions are
- * those of edge NAT, at the uplink. Source: master's thesis, ch. 3 (LVS/NAT); L1, L19, L23.
+ * those of edge NAT, of the network. Source: master's thesis, ch. 3 (LVS/NAT); L1, L19, L23.
  */
 #pragma once
 
@@ -65,10 +65,10 @@ GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, _
 	search.fresh.member = number;
 	search.fresh.mode = MODE_FULL_NAT;
 	search.fresh.state = next_state(first_state(p), p);
-	if (range_of_aliases(&search.range, bpf_map_lookup_elem(&pools, &member->pool)))
-		return 0;
 	if (flow->alias)
 		search.range = (struct aliases){.first = flow->alias, .count = 1};
+	else if (range_of_aliases(&search.range, bpf_map_lookup_elem(&pools, &member->pool)))
+		return 0;
 	bpf_loop(ALIAS_TRIES, try_alias, &search, 0);
 	if (!search.found)
 		return 0;
@@ -403,9 +403,12 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port,
 		client.port = session->client_port;
 	}
 	number = session->member;
-	follow_guest(session, p);
-	if (session->mode == MODE_MASQUERADE)
+	if (session->mode == MODE_MASQUERADE) {
+		follow_client(session, p);
 		renew_masked(port, p, session);
+	} else {
+		follow_guest(session, p);
+	}
 	if (p->kind == KIND_FIRST_PART)
 		waiting = settle(skb, p, &pools.address, &client.address, number);
 	if (waiting)
@@ -465,6 +468,8 @@ static __always_inline int packet_of_member(struct __sk_buff *skb, const struct 
 	if (pass_on_answer(skb, port, p))
 		return bpf_redirect(skb->ifindex, 0);
 	begins = begins_masked(skb, port, p);
+	if (begins < 0 && p->kind == KIND_FIRST_PART)
+		settle(skb, p, &p->source, 0, REFUSED);
 	if (begins < 0)
 		return TC_ACT_SHOT;
 	return begins ? known_of_member(skb, port, p) : STRAY;

@@ -135,6 +135,7 @@ class PoolRecord(NamedTuple):
     locals: int
     alias_part: int
     alias_parts: int
+    disguises: int
     masquerades: int
 
 
@@ -246,12 +247,13 @@ class Shared(NamedTuple):
 
 class Mate(NamedTuple):
     """Another director of a virtual router, until a time, heard at another; both in nanoseconds
-    since boot.
+    since boot. ``all`` has the Ethernet addresses of all others.
     """
 
     until: int
     heard: int
     mac: bytes
+    all: bytes
 
 
 class SessionKey(NamedTuple):
@@ -407,7 +409,7 @@ AT_DIRECTOR = 1 << 31
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
-POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHHI")
+POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHHHH")
 NO_POOL = POOL.unpack(bytes(POOL.size))
 MEMBER = Codec(MemberRecord, "16sIII6sBB16s2sBB")
 NO_MEMBER = MEMBER.unpack(bytes(MEMBER.size))
@@ -417,7 +419,7 @@ SIGHTING = Codec(Sighting, "16sQ")
 FLOW_KEY = Codec(FlowKey, "I2s2s16s16sI")
 FLOW = Codec(Flow, "QIIBBB5x")
 SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBBHI")
-MATE = Codec(Mate, "QQ6s2x")
+MATE = Codec(Mate, "QQ6s42s")
 SESSION_KEY = Codec(SessionKey, "II2s2s16s16s")
 SESSION = Codec(Session, "Q16sII2s2sB3x16s")
 FRAGMENTED_KEY = Codec(FragmentedKey, "III16s16s")

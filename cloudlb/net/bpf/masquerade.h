@@ -31,7 +31,7 @@ static __always_inline void masked_key_of(struct flow_key *key, const struct por
 	key->protocol = p->protocol;
 }
 
-/* Its other end may be silent for longer than the member. */
+/* Its other end may be silent for longer than the member, which may also end it, or begin anew. */
 static __noinline int renew_masked(const struct port *port, const struct packet *p,
 				   const struct session *session)
 {
@@ -46,6 +46,7 @@ static __noinline int renew_masked(const struct port *port, const struct packet 
 	if (flow) {
 		flow->seen = session->seen;
 		flow->told = 0;
+		enter(flow, &key, session->state);
 		return 0;
 	}
 	fresh.seen = session->seen;
@@ -68,6 +69,8 @@ static __always_inline int is_hosts(const struct port *port, const struct addres
 	return same_address(a, &own) || same_address(a, &port->host_ipv6) || is_link_local(a);
 }
 
+#define TAKEN -17 /* EEXIST */
+
 /* For bpf_loop: the first port of a pool that no connection with the same other end has, and no
  * service.
  */
@@ -76,20 +79,25 @@ struct mask_search {
 	struct flow fresh;
 	struct aliases range;
 	__u32 found;
+	__u32 is_full; /* the table, and not the range */
 };
 
 static long try_mask(__u32 tried, struct mask_search *search)
 {
 	__u32 port = alias_at(&search->range, tried);
+	long failed;
 
 	search->key.port = bpf_htons(port);
 	if (tried >= search->range.count)
 		return 1;
 	if (is_service(search->key.network, &search->key.address, search->key.port,
-		       search->key.protocol) ||
-	    bpf_map_update_elem(&flows, &search->key, &search->fresh, BPF_NOEXIST))
+		       search->key.protocol))
 		return 0;
-	search->found = port;
+	failed = bpf_map_update_elem(&flows, &search->key, &search->fresh, BPF_NOEXIST);
+	if (failed == TAKEN)
+		return 0;
+	search->found = failed ? 0 : port;
+	search->is_full = !!failed;
 	return 1;
 }
 
@@ -116,13 +124,14 @@ static __noinline int mask(const struct port *port, const struct packet *p, __u3
 		return EVENT_NO_ALIAS;
 	bpf_loop(ALIAS_TRIES, try_mask, &search, 0);
 	if (!search.found)
-		return EVENT_NO_ALIAS;
+		return search.is_full ? EVENT_TABLE_FULL : EVENT_NO_ALIAS;
 	session.address = pool->address;
 	session.port = search.key.port;
 	session_key_from(&key, at_director(port), p);
-	if (bpf_map_update_elem(&sessions, &key, &session, BPF_ANY)) {
+	if (bpf_map_update_elem(&sessions, &key, &session, BPF_NOEXIST)) {
+		/* The table is full, or another packet of the same connection was quicker. */
 		bpf_map_delete_elem(&flows, &search.key);
-		return EVENT_TABLE_FULL;
+		return bpf_map_lookup_elem(&sessions, &key) ? -1 : EVENT_TABLE_FULL;
 	}
 	share(&search.key, &search.fresh);
 	return -1;
@@ -156,20 +165,27 @@ GLOBAL int begins_masked(struct __sk_buff *skb, const struct port *port, const s
 }
 
 /* Whether a packet to a pool's address that is of no service and no connection here was handed to
- * another director, by which a member may have begun one.
+ * another director, by which a member may have begun one: to a port that is not this host's to give.
  */
 static __noinline int pass_on_masked(struct __sk_buff *skb, const struct port *port,
 				     const struct packet *p)
 {
+	__u32 zero = 0, alias, *number;
+	struct settings *config = bpf_map_lookup_elem(&settings, &zero);
 	struct vip_key key = {};
 	struct pool *pool;
-	__u32 *number;
 
-	if (!port || !p || p->kind != KIND_TRANSPORT)
+	if (!port || !p || !config || p->kind != KIND_TRANSPORT)
+		return 0;
+	alias = bpf_ntohs(p->port);
+	if (alias < config->first_alias || alias - config->first_alias >= config->aliases)
 		return 0;
 	key.network = port->network;
 	key.address = p->destination;
 	number = bpf_map_lookup_elem(&vips, &key);
 	pool = number ? bpf_map_lookup_elem(&pools, number) : 0;
-	return pool && pool->masquerades && pass_to_mate(skb, port, pool->router, 1);
+	if (!pool || !pool->masquerades || !pool->alias_parts ||
+	    alias % pool->alias_parts == pool->alias_part)
+		return 0;
+	return pass_to_mate(skb, port, pool->router, 1);
 }

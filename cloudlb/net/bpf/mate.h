@@ -14,8 +14,16 @@ static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 
 #define MATE_ALIVE 3000000000ULL /* ns: three greetings */
 
+static __always_inline int is_of_mate(const __u8 *source, const struct mate *mate)
+{
+	for (int i = 0; i < MOST_MATES; i++)
+		if (same_mac(source, mate->all[i]))
+			return 1;
+	return 0;
+}
+
 /* Whether a packet was addressed to another director of a virtual router, one that `lives` or that
- * was heard in the last minute. What comes from there stays here, so that nothing circles. A
+ * was heard in the last minute. What comes from any of them stays here, so that nothing circles. A
  * function of its own: the stack of `director` has no room for its variables.
  */
 static __noinline int pass_to_mate(struct __sk_buff *skb, const struct port *port, __u32 router,
@@ -29,7 +37,7 @@ static __noinline int pass_to_mate(struct __sk_buff *skb, const struct port *por
 	mate = bpf_map_lookup_elem(&mates, &router);
 	if (!mate || (lives ? mate->heard + MATE_ALIVE : mate->until) <= bpf_ktime_get_ns())
 		return 0;
-	if (same_mac(eth->h_source, mate->mac))
+	if (is_of_mate(eth->h_source, mate))
 		return 0;
 	__builtin_memcpy(eth->h_dest, mate->mac, 6);
 	__builtin_memcpy(eth->h_source, port->mac, 6);
@@ -47,7 +55,12 @@ static __noinline int pass_to_mate(struct __sk_buff *skb, const struct port *por
 static __always_inline int pass_on(struct __sk_buff *skb, const struct port *port,
 				   const struct pool *pool, int told)
 {
-	if (!pool || pool->locals || (pool->scheduler > LAST_COUNT && !pool->alias_parts))
+	int by_hash;
+
+	if (!pool || pool->locals)
 		return 0;
-	return pass_to_mate(skb, port, pool->router, told);
+	by_hash = pool->scheduler > LAST_COUNT;
+	if (by_hash && !pool->disguises)
+		return 0;
+	return pass_to_mate(skb, port, pool->router, told || by_hash);
 }

@@ -97,7 +97,8 @@ struct pool {
 	__u32 locals;     /* members in slots[base + length ..) that get what nobody knows */
 	__u16 alias_part; /* the remainder of this host's aliases when divided by .. */
 	__u16 alias_parts; /* .. the number of directors; 0: neither full NAT nor masquerading */
-	__u32 masquerades; /* what members begin by themselves gets the address and an alias */
+	__u16 disguises;   /* full NAT: new connections get an alias */
+	__u16 masquerades; /* what members begin by themselves gets the address and an alias */
 };
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
@@ -283,14 +284,16 @@ struct ticket {
 	__u64 pad[7];
 };
 
+#define MOST_MATES 7 /* a pool has at most eight directors */
+
 /* Another director of a virtual router: it gets what is not known here until a time, and was heard
- * at another; both in ns since boot.
+ * at another; both in ns since boot. `all` others may have sent what they do not know to this one.
  */
 struct mate {
 	__u64 until;
 	__u64 heard;
 	__u8 mac[6];
-	__u8 pad[2];
+	__u8 all[MOST_MATES][6];
 };
 
 /* Answers that clients were given since a moment, in jiffies. */

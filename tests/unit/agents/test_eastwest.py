@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -62,7 +62,9 @@ class Table(Sharer):
     def all(self, newer_than: float) -> Iterator[FlowEntry]:
         return iter(sorted(self.entries) if self.is_shared else ())
 
-    def befriend(self, router: int, mac: Mac, silent: float, seconds: float) -> None:
+    def befriend(
+        self, router: int, mac: Mac, others: Sequence[Mac], silent: float, seconds: float
+    ) -> None:
         self.mates[router] = mac, seconds
 
     def adopt(self, entries: Iterable[FlowEntry]) -> None:

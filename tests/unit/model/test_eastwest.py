@@ -34,7 +34,7 @@ flow = st.builds(
     port,
     st.sampled_from((6, 17)),
     st.integers(0, 3),
-    st.integers(0, 4),
+    st.integers(0, 5),
     st.integers(0, 0xFFFF),
     st.integers(0, 0xFFFF),
     octets16,
