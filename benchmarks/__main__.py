@@ -83,8 +83,9 @@ def write(results: dict[str, tuple[Result, float]], directory: Path) -> str:
     lines: list[Line] = [line for result, _ in results.values() for line in result.lines]
     where = f"{about['date'][:10]} at {about['commit']}, Linux {about['kernel']}"
     circumstances = {
-        name: f"{where}, {about['cpus']} CPUs, others used {foreign:.1f}"
-        for name, (_, foreign) in results.items()
+        line.row: f"{where}, {about['cpus']} CPUs, others used {foreign:.1f}{result.where}"
+        for result, foreign in results.values()
+        for line in result.lines
     }
     table = markdown(lines, circumstances)
     (directory / "bench.md").write_text(table)

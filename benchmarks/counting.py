@@ -15,6 +15,7 @@ from tests.guest.machine import COUNTING, MODULES, booted
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 1200
+WHERE = "; instructions in a guest with Linux 6.1"
 PEERS = (
     "net/netfilter/nfnetlink",
     "net/netfilter/nf_tables",

@@ -30,7 +30,7 @@ Samples = dict[str, list[float]]
 def measure(context: Context) -> Result:
     """Run `benchmarks.forwarding` in a guest."""
     samples: Samples = json.loads(counting.output(context, "forwarding", "--rounds", str(ROUNDS)))
-    return Result(lines(samples), samples)
+    return Result(lines(samples), samples, counting.WHERE)
 
 
 def own(samples: Samples, name: str, version: int, kind: str) -> float:

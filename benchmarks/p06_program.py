@@ -30,7 +30,8 @@ Samples = dict[str, list[float]]
 def measure(context: Context) -> Result:
     """Run `benchmarks.testrun` in a guest, and in namespaces of its own."""
     counted, timed = _counted(context), _timed(context)
-    return Result(lines(counted, timed), {"instructions": counted, "ns": timed})
+    samples = {"instructions": counted, "ns": timed}
+    return Result(lines(counted, timed), samples, counting.WHERE)
 
 
 def _counted(context: Context) -> Samples:

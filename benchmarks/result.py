@@ -37,10 +37,11 @@ class Line:
 
 @dataclass(frozen=True)
 class Result:
-    """What one row's module has measured; samples are raw."""
+    """What one row's module has measured; samples are raw, ``where`` is said if not here."""
 
     lines: Sequence[Line]
     samples: dict[str, Any] = field(default_factory=dict)
+    where: str = ""
 
 
 def at_most(value: float, target: float) -> str:
