@@ -16,6 +16,7 @@ from cloudlb.lab.record import STATE_ROOT
 from cloudlb.lab.topology import MORE_HOSTS
 from tests.lab.control import Cloud, wait_until
 from tests.lab.pairs import FIRST, SECOND
+from tests.lab.wire import given_client_ports
 
 _NAME_OF_A_RUN = re.compile(r"[a-z]+(\d+)")
 _ENDS = pytest.StashKey[dict[Path, int]]()
@@ -98,15 +99,26 @@ def pair(lab: Lab) -> Iterator[tuple[Host, Host]]:
 
 @pytest.fixture(scope="session")
 def client_ports() -> Iterator[int]:
-    """The first of the ports that each test's client has, round and round."""
-    return itertools.cycle(range(10_000, 60_000, 2_000))
+    """The first of the ports that a test's client has, round and round; none are the kernel's."""
+    return itertools.cycle(range(10_000, 32_000, 2_000))
 
 
 @pytest.fixture
-def cloud(lab: Lab, client_ports: Iterator[int]) -> Iterator[Cloud]:
+def fresh_ports(lab: Lab, client_ports: Iterator[int]) -> Iterator[None]:
+    """The client's ports are none that it had in the last minute.
+
+    A guest behind NAT knows its clients by their ports alone, whichever pool they asked. One that
+    remembers the port of a connection that ended less than a minute ago may refuse the first SYN
+    of the next; it is sent again, and counted as another connection.
+    """
+    first = next(client_ports)
+    with given_client_ports(lab, first, first + 1_999):
+        yield
+
+
+@pytest.fixture
+def cloud(lab: Lab) -> Iterator[Cloud]:
     """The lab's API; pools made through it are removed afterwards."""
     cloud = Cloud(lab)
-    first = next(client_ports)
-    cloud.give_client_ports(first, first + 1_999)
     yield cloud
     cloud.clean()

@@ -42,17 +42,6 @@ class Cloud:
         self._held: list[tuple[str, str]] = []
         self.network = lab.api.network()
 
-    def give_client_ports(self, first: int, last: int) -> None:
-        """The client's next connections have these ports; its own TCP may use them again at once.
-
-        A guest behind NAT knows its clients by their ports alone, whichever pool they asked. One
-        that remembers the port of a connection that ended less than a minute ago may refuse the
-        first SYN of the next; it is sent again, and counted as another connection. So each test
-        has ports of its own.
-        """
-        values = (f"net.ipv4.ip_local_port_range={first} {last}", "net.ipv4.tcp_tw_reuse=1")
-        self.lab.host("client").run(["sysctl", "-qw", *values])
-
     def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Status and body of an answer of the API."""
         return self.lab.api.request(method, path, body)

@@ -33,6 +33,7 @@ from tests.lab.control import (
 from tests.lab.test_nat import own_address, translated
 from tests.soak import count
 
+pytestmark = pytest.mark.usefixtures("fresh_ports")
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 BOTH = ["vm1", "vm3"]
 FAMILIES = pytest.mark.parametrize("version", [4, 6])

@@ -2,6 +2,7 @@
 """Several directors that translate: any of them may vanish, and connections go on by another."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.lab.pairs import (
     ALL,
     FIRST,
     SECOND,
+    alive,
     announcer,
     elected,
     neighbour,
@@ -77,4 +79,6 @@ def test_any_of_the_active_directors_may_vanish_and_come_back(
             route(lab, pool, left)
             with unplugged(lab, gone, "lan", "mgmt"):
                 wait_until("it is followed", lambda: announcer(cloud, pool) == left)
+            wait_until("it is alive again", lambda: alive(cloud, gone))
+            time.sleep(3)  # the other one greets it each second, and tells what it has missed
             route(lab, pool, FIRST, SECOND)

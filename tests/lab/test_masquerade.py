@@ -15,6 +15,7 @@ from tests.lab.control import PORTS, Cloud, url, wait_until
 from tests.lab.test_director_nat import forwarding, routed
 from tests.lab.test_nat import own_address, translated
 
+pytestmark = pytest.mark.usefixtures("fresh_ports")
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
 CLIENT, DIRECTOR = (next(s for s in HOSTS if s.name == n) for n in ("client", "director"))
 LISTENS = 8081

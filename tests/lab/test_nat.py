@@ -24,8 +24,10 @@ from tests.lab.control import (
     url,
     wait_until,
 )
+from tests.lab.wire import given_client_ports
 from tests.soak import count
 
+pytestmark = pytest.mark.usefixtures("fresh_ports")
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
 CLIENT = next(spec for spec in HOSTS if spec.name == "client")
@@ -222,7 +224,7 @@ def test_a_client_uses_a_port_for_one_pool_right_after_another(
 ) -> None:
     """The guests see the port come back before they have forgotten it."""
     pools = [translated(cloud, ["vm1", "vm4"], version) for _ in range(2)]
-    cloud.give_client_ports(20_000, 20_039)
-    for pool in pools * 2:
-        result = Load.count(lab, url(pool), 20)
-        assert (result["failed"], result["requests"]) == (0, 20), result
+    with given_client_ports(lab, 8_000, 8_039):
+        for pool in pools * 2:
+            result = Load.count(lab, url(pool), 20)
+            assert (result["failed"], result["requests"]) == (0, 20), result

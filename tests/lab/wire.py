@@ -4,7 +4,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,24 @@ def without_offloads(lab: Lab) -> Iterator[None]:
         yield
     finally:
         turn("on")
+
+
+@contextmanager
+def given_client_ports(lab: Lab, first: int, last: int) -> Iterator[None]:
+    """The client's next connections have these ports; its own TCP may use them again at once."""
+    client = lab.host("client")
+    settings = "net.ipv4.ip_local_port_range", "net.ipv4.tcp_tw_reuse"
+    before = [client.run(["sysctl", "-n", name]).stdout.strip() for name in settings]
+
+    def write(values: Iterable[str]) -> None:
+        pairs = zip(settings, values, strict=True)
+        client.run(["sysctl", "-qw", *(f"{name}={value}" for name, value in pairs)])
+
+    write((f"{first} {last}", "1"))
+    try:
+        yield
+    finally:
+        write(before)
 
 
 class Capture:
