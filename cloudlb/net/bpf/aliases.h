@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ports of a pool's address that its director gives away: with full NAT to clients, else to what
- * members begin by themselves.
+/* Ports of a pool's address that its director gives away: with full NAT to clients, and to what
+ * members begin by themselves where it masquerades.
  */
 #pragma once
 

@@ -284,7 +284,7 @@ struct ticket {
 	__u64 pad[7];
 };
 
-#define MOST_MATES 7 /* a pool has at most eight directors */
+#define MOST_MATES 7 /* a pool has at most eight directors that are named */
 
 /* Another director of a virtual router: it gets what is not known here until a time, and was heard
  * at another; both in ns since boot. `all` others may have sent what they do not know to this one.
