@@ -141,12 +141,16 @@ def get(lab: Lab, pool: dict[str, Any], source: str = "") -> str:
 
 
 def ask_udp(lab: Lab, pool: dict[str, Any], count: int) -> list[str]:
-    """The servers that answer datagrams from ``count`` different ports."""
+    """The servers that answer datagrams from ``count`` different ports.
+
+    All sockets stay open: the kernel gives the port of a closed one at random, and soon again.
+    """
     program = (
         "import socket,sys\n"
         "f=socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
-        "for i in range(int(sys.argv[2])):\n"
-        "    s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(5); s.connect((sys.argv[1],7))\n"
+        "sockets=[socket.socket(f,socket.SOCK_DGRAM) for _ in range(int(sys.argv[2]))]\n"
+        "for i,s in enumerate(sockets):\n"
+        "    s.settimeout(5); s.connect((sys.argv[1],7))\n"
         "    s.send(b'x%d'%i); print(s.recv(99).decode().split()[0])\n"
     )
     done = lab.host("client").run([sys.executable, "-c", program, pool["address"], str(count)])
