@@ -161,7 +161,8 @@ def _change(
     spent = time.process_time() - cpu
     member = host.connect(view, 10000 + turn)
     waited = time.perf_counter() - began
-    if member not in {m.placement.mac.packed for m in view.members if m.placement}:
+    macs = {m.placement.mac for m in view.members if m.placement}
+    if Mac.unpack(member) not in macs:
         raise RuntimeError("a new connection went to a member that has left")
     return 1e3 * spent, 1e3 * waited
 

@@ -25,6 +25,7 @@ from cloudlb.agents.circle import circle
 from cloudlb.agents.eastwest import EastWest
 from cloudlb.agents.elections import Elections
 from cloudlb.agents.guards import Guards
+from cloudlb.agents.hops import Hops
 from cloudlb.agents.inventory import HostInventory
 from cloudlb.agents.loads import Scales
 from cloudlb.agents.metrics import HostMetrics, MetricsServer, Standing
@@ -106,6 +107,7 @@ class Agent:
         self._generation, self._answered_at = 0, 0.0
         self._complete = self._is_settled = False
         self._off: frozenset[UUID] = frozenset()
+        self._hops = Hops()
         self._peers: tuple[Peer, ...] | None = None
         self._management_link = ""
         self._revisions = Revisions()
@@ -334,10 +336,15 @@ class Agent:
 
     def _retarget(self) -> None:
         """Probe the members of the pools that this host directs; those that are off are dead."""
-        with self._lock:
+        with self._lock, self._hops.anew():
             views = self._pools.views().values()
             found = targets(
-                self._settings.host, views, self._drivers, self._ports, self._inventory
+                self._settings.host,
+                views,
+                self._drivers,
+                self._ports,
+                self._inventory,
+                self._hops,
             )
             off = switched_off(self._settings.host, views)
         self._prober.set_targets(found)
@@ -392,12 +399,17 @@ class Agent:
             Chore("sweep", self._sweep),
             Chore("guards", self._guards.bring_about),
             Chore("settle", self._settle),
+            Chore("hops", self._look_for_hops),
             Chore("resync", self._resync, self._settings.resync_interval),
         ]
 
     def _sweep(self) -> None:
         with self._lock:
             self._engine.sweep()
+
+    def _look_for_hops(self) -> None:
+        if self._hops.refresh():
+            self._retarget()
 
     def _settle(self) -> None:
         """Once, as soon as all that is wanted is known."""

@@ -75,7 +75,7 @@ class Scales:
     def _measure(self, pools: list[PoolView]) -> Measures:
         connections = passed_on = 0
         for view in pools:
-            homes = {m.member.id: m.placement.host for m in view.members if m.placement}
+            homes = {m.member.id: m.place.host for m in view.members if m.place}
             with self._lock:
                 counted = self._engine.counters(view.pool.id)
             here = [c for c in counted if homes.get(c.member_id) == self._host]

@@ -183,7 +183,7 @@ class Pools:
         plane = self._driver(view.pool.data_plane).compile(kept, self._host, down)
         if plane is None:
             return None, ()
-        homes = {m.member.id: m.placement.host for m in kept.members if m.placement}
+        homes = {m.member.id: m.place.host for m in kept.members if m.place}
         plane = load.borne(plane, homes, self._host, self._loads())
         plane = succession.after(plane, self._kernel.get(view.pool.id))
         if plane.frontend is None:
@@ -235,7 +235,7 @@ class Pools:
         if not m.removing or view.removing:
             return True
         is_director = self._host in view.pool.directors
-        is_here = m.placement is not None and m.placement.host == self._host
+        is_here = m.place is not None and m.place.host == self._host
         if not is_director:
             return is_here
         return self._drains_on(view, m, counts)
@@ -246,7 +246,7 @@ class Pools:
         The time is counted from its removal, wherever the agent was then: neither a restart nor
         a kernel that refuses to let it go gives it more.
         """
-        alive = m.placement is not None and m.placement.running and m.member.id not in self._down
+        alive = m.place is not None and m.place.running and m.member.id not in self._down
         if not alive or not counts.get(m.member.id):
             return False
         if self._clock() >= self._removed[m.member.id] + view.pool.drain_timeout:

@@ -5,16 +5,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
+from cloudlb.agents.hops import Hop, Hops
 from cloudlb.agents.inventory import HostInventory
 from cloudlb.agents.ports import Ports
 from cloudlb.agents.target import Target
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.model.dataplane import Backend, Mode
+from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Monitor, Placement, Pool, Port
 from cloudlb.model.snapshot import MemberView, PoolView
 from cloudlb.net.frame import Tunnel, routable_address, source_address
 from cloudlb.net.link import Link
+
+_NOWHERE = Mac("00:00:00:00:00:00")
 
 
 def targets(
@@ -23,10 +27,12 @@ def targets(
     drivers: Mapping[str, DataPlaneDriver],
     ports: Ports,
     inventory: HostInventory,
+    hops: Hops,
 ) -> dict[UUID, Target]:
     """The running members of monitored pools that ``host`` directs, by member.
 
-    Removed ones too: one that is dead must not drain.
+    Removed ones too: one that is dead must not drain. Remote servers follow when the way to them
+    is known, or known to be none.
     """
     addresses = {uplink.network: uplink.addresses for uplink in inventory.uplinks()}
     found: dict[UUID, Target] = {}
@@ -38,10 +44,14 @@ def targets(
         backends = _backends(host, view, drivers)
         own = addresses.get(view.network.name, ())
         for m in view.members:
-            if m.placement is None or not m.placement.running:
+            if m.place is None or not m.place.running:
                 continue
-            target = _target(view, m, m.placement, monitor, link)
-            found[m.member.id] = _on_its_way(target, view.pool, backends.get(m.member.id), own)
+            backend = backends.get(m.member.id)
+            hop = _hop(m.place, backend, link, hops)
+            if not hop.is_asked_for:
+                target = _target(view, m, hop.mac or _NOWHERE, monitor, link)
+                target = _on_its_way(target, view.pool, backend, own)
+                found[m.member.id] = _unless(hop.obstacle, target)
     return found
 
 
@@ -51,7 +61,7 @@ def switched_off(host: str, views: Iterable[PoolView]) -> frozenset[UUID]:
         m.member.id
         for view in _monitored(host, views)
         for m in view.members
-        if not m.removing and (m.placement is None or not m.placement.running)
+        if not m.removing and (m.place is None or not m.place.running)
     )
 
 
@@ -73,9 +83,20 @@ def _backends(
     return {b.member_id: b for b in frontend.backends} if frontend else {}
 
 
-def _target(
-    view: PoolView, m: MemberView, placement: Placement, monitor: Monitor, link: Link
-) -> Target:
+def _hop(placement: Placement, backend: Backend | None, link: Link, hops: Hops) -> Hop:
+    """A guest itself, or who leads to a remote server."""
+    if placement.mac is not None:
+        return Hop(placement.mac)
+    if backend is None or backend.address is None:
+        return Hop(obstacle="its data plane reaches no remote server")
+    return hops.towards(link, backend.address)
+
+
+def _unless(obstacle: str, target: Target) -> Target:
+    return replace(target, source=None, obstacle=obstacle) if obstacle else target
+
+
+def _target(view: PoolView, m: MemberView, mac: Mac, monitor: Monitor, link: Link) -> Target:
     return Target(
         member_id=m.member.id,
         pool_id=view.pool.id,
@@ -83,7 +104,7 @@ def _target(
         port=monitor.port or _first_port(view.pool, monitor),
         interface=link.name,
         interface_mac=link.mac,
-        member_mac=placement.mac,
+        member_mac=mac,
         source=None,
         address=view.pool.address,
     )

@@ -4,7 +4,8 @@
 from collections.abc import Callable, Mapping
 
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver
-from cloudlb.model.errors import Unsupported
+from cloudlb.model.errors import InvalidRequest, Unsupported
+from cloudlb.model.network import Address, Network
 from cloudlb.model.pool import Member, Pool, Protocol, Translation
 
 Drivers = Mapping[str, DataPlaneDriver]
@@ -52,10 +53,64 @@ def _check_masquerade(pool: Pool) -> None:
         )
 
 
-def check_member(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:
+def check_member(
+    drivers: Drivers, pool: Pool, network: Network, member: Member, field: str
+) -> None:
     """Raise `Unsupported` for what the pool's data plane cannot do with a member."""
+    if member.prepared and member.remote is None:
+        raise InvalidRequest(
+            f"The host of {member.name} sees to what the data plane needs; only remote servers "
+            "are prepared by their users. Leave this out.",
+            field=f"{field}.prepared",
+        )
     check_port(drivers, pool, member, f"{field}.port")
     check_weight(drivers, pool, member, f"{field}.weight")
+    check_remote(drivers, pool, network, member, f"{field}.remote")
+
+
+def check_remote(
+    drivers: Drivers, pool: Pool, network: Network, member: Member, field: str
+) -> None:
+    """Raise `Unsupported` for a remote server that the data plane cannot reach, or cannot use as
+    it is.
+    """
+    address = member.remote
+    if address is None:
+        return
+    _need(
+        drivers,
+        pool,
+        field,
+        f"members on hosts without an agent, as the remote server {address} is",
+        lambda able: able.remote_members is not None,
+    )
+    needs = drivers[pool.data_plane].capabilities().remote_members
+    if needs is None:
+        return
+    said = f"The data plane {pool.data_plane} reaches"
+    if needs.same_family and address.version != pool.address.version:
+        raise Unsupported(
+            f"{said} servers of an IPv{pool.address.version} pool by IPv{pool.address.version}; "
+            f"{address} is none.",
+            field=field,
+        )
+    if needs.on_link and not _is_on_link(network, address):
+        raise Unsupported(
+            f"{said} servers on the director's link alone, and {address} is in no prefix of "
+            f"network {network.name}: {', '.join(map(str, network.prefixes))}.",
+            field=field,
+        )
+    if needs.preparation and not member.prepared:
+        raise Unsupported(
+            f"With the data plane {pool.data_plane} a remote server is of use only if it "
+            f"{needs.preparation}. If {address} does, say that it is prepared; if not, give the "
+            "pool the data plane nat.",
+            field=field,
+        )
+
+
+def _is_on_link(network: Network, address: Address) -> bool:
+    return any(address in prefix for prefix in network.prefixes)
 
 
 def check_weight(drivers: Drivers, pool: Pool, member: Member, field: str) -> None:

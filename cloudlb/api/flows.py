@@ -73,7 +73,7 @@ class PoolExplain:
             "pool_id": str(record.pool.id),
             "director": director,
             **_named(answer["member_id"], known),
-            "host": place.host if place else None,
+            "host": place.host or None if place else None,
             "reason": answer["reason"],
             "detail": answer["detail"],
         }

@@ -9,16 +9,23 @@ from uuid import UUID, uuid4
 from cloudlb.api import capabilities
 from cloudlb.api.capabilities import Drivers
 from cloudlb.api.operation import missing
-from cloudlb.api.references import Caller, Wanted, check_reference, find_servers, members_named
-from cloudlb.db import members, servers
-from cloudlb.db.records import MemberRecord, ServerRecord
+from cloudlb.api.references import (
+    Caller,
+    Found,
+    Wanted,
+    check_reference,
+    find_servers,
+    members_named,
+)
+from cloudlb.db import members
+from cloudlb.db.records import MemberRecord
 from cloudlb.db.session import Session
 from cloudlb.model.errors import Conflict, InvalidRequest
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Health, Member, Pool
 from cloudlb.schemas import member as schema
 
-_WRITABLE = ("name", "port", "weight", "backup", "admin_state_up")
+_WRITABLE = ("name", "port", "weight", "backup", "admin_state_up", "prepared")
 _DEFAULTS = {name: schema.SPEC[name].get("default") for name in _WRITABLE}
 
 
@@ -74,9 +81,7 @@ class Membership:
                 return record
         raise missing("member", member_id)
 
-    def add(
-        self, wanted: Sequence[Wanted], found: Mapping[str, ServerRecord] | None = None
-    ) -> Outcome:
+    def add(self, wanted: Sequence[Wanted], found: Mapping[str, Found] | None = None) -> Outcome:
         """Members that must not be there yet. One that is being removed is taken back.
 
         ``found``: the servers, by reference, if they were looked for already.
@@ -106,7 +111,7 @@ class Membership:
     def write_one(self, record: MemberRecord, spec: Mapping[str, Any]) -> Outcome:
         """The whole spec of one member. One that is being removed is taken back by it."""
         if record.removing:
-            self._find_servers([Wanted("member", {"server": str(record.member.server)})])
+            self._find_servers([Wanted("member", _reference_of(record))])
         return self._outcome([self._respec(record, _writable(spec), "member")])
 
     def remove_one(self, record: MemberRecord) -> Outcome:
@@ -118,12 +123,12 @@ class Membership:
         member = replace(record.member, generation=record.member.generation + 1)
         return replace(record, member=member, deleted_at=self._now, updated_at=self._now)
 
-    def _find_servers(self, wanted: Sequence[Wanted]) -> Mapping[str, ServerRecord]:
+    def _find_servers(self, wanted: Sequence[Wanted]) -> Mapping[str, Found]:
         return find_servers(self._session, self._network, self._caller, wanted)
 
     def _match(
-        self, wanted: Sequence[Wanted], found: Mapping[str, ServerRecord] | None = None
-    ) -> list[tuple[Wanted, MemberRecord | None, ServerRecord | None]]:
+        self, wanted: Sequence[Wanted], found: Mapping[str, Found] | None = None
+    ) -> list[tuple[Wanted, MemberRecord | None, Found | None]]:
         """Each wanted member with what is there of it: the member, else its server."""
         check_reference(wanted)
         known = members_named(wanted, self._existing)
@@ -136,16 +141,22 @@ class Membership:
             server = found.get(one.reference)
             record = known.get(one.reference)
             if record is None and server is not None:
-                record = by_server.get(server.server.id)
-            key = record.member.server if record else server.server.id if server else None
+                record = by_server.get(server.id)
+            key = record.member.server if record else server.id if server else None
             if key in seen:
                 raise Conflict("The request names this server twice.", field=f"{one.field}.server")
             seen.update([key] if key else [])
+            if record is not None and one.is_remote and record.member.remote is None:
+                raise Conflict(
+                    f"{one.reference} is an address of server {record.server_name}, which is a "
+                    "member and not remote.",
+                    field=f"{one.field}.remote",
+                )
             pairs.append((one, record, server))
         return pairs
 
     def _full(
-        self, one: Wanted, record: MemberRecord | None, server: ServerRecord | None
+        self, one: Wanted, record: MemberRecord | None, server: Found | None
     ) -> MemberRecord:
         if record is not None:
             return self._respec(record, _writable(one.spec), one.field)
@@ -153,31 +164,34 @@ class Membership:
         return self._new(server, _writable(one.spec), one.field)
 
     def _merged(
-        self, one: Wanted, record: MemberRecord | None, server: ServerRecord | None
+        self, one: Wanted, record: MemberRecord | None, server: Found | None
     ) -> MemberRecord:
         given = {name: one.spec[name] for name in _WRITABLE if name in one.spec}
         old = _DEFAULTS if record is None or record.removing else spec_of(record)
         spec = old | {n: _DEFAULTS[n] if v is None else v for n, v in given.items()}
         return self._full(Wanted(one.field, {**one.spec, **spec}), record, server)
 
-    def _new(self, server: ServerRecord, spec: Mapping[str, Any], field: str) -> MemberRecord:
+    def _new(self, server: Found, spec: Mapping[str, Any], field: str) -> MemberRecord:
         member = Member(
             id=uuid4(),
             project_id=self.pool.project_id,
             pool_id=self.pool.id,
-            server=server.server.id,
-            **{**spec, "name": spec["name"] or server.server.name},
+            server=server.id,
+            remote=server.remote,
+            **{**spec, "name": spec["name"] or server.name},
         )
-        capabilities.check_member(self._drivers, self.pool, member, field)
-        where = servers.locate(server, self._network.name)
-        name, now = server.server.name, self._now
-        return MemberRecord(member, name, Health.UNKNOWN, "", now, now, None, where)
+        self._check(member, field)
+        now = self._now
+        return MemberRecord(member, server.name, Health.UNKNOWN, "", now, now, None, server.where)
+
+    def _check(self, member: Member, field: str) -> None:
+        capabilities.check_member(self._drivers, self.pool, self._network, member, field)
 
     def _respec(self, record: MemberRecord, spec: Mapping[str, Any], field: str) -> MemberRecord:
         """The member with another spec; the same record if nothing differs."""
         name = spec["name"] or record.server_name
         member = replace(record.member, **{**spec, "name": name})
-        capabilities.check_member(self._drivers, self.pool, member, field)
+        self._check(member, field)
         if member == record.member and not record.removing:
             return record
         member = replace(member, generation=member.generation + 1)
@@ -230,8 +244,21 @@ def spec_of(record: MemberRecord) -> dict[str, Any]:
     return {name: getattr(record.member, name) for name in _WRITABLE}
 
 
+def _reference_of(record: MemberRecord) -> dict[str, Any]:
+    """What names the member's server."""
+    if record.member.remote is None:
+        return {"server": str(record.member.server)}
+    return {"address": str(record.member.remote), "remote": True}
+
+
 def check_same_server(record: MemberRecord, spec: Mapping[str, Any]) -> None:
     """A member's server is fixed; naming the same one again is no change."""
+    if spec.get("remote") not in (None, record.member.remote is not None):
+        raise InvalidRequest(
+            "Whether a member is remote is fixed at its creation; add a member as it should be "
+            "and remove this one.",
+            field="member.remote",
+        )
     same = {str(record.member.server), record.server_name}
     place = record.where.placement
     same_addresses = {str(a) for a in place.addresses} if place else set()

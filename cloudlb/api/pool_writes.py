@@ -61,7 +61,7 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
             network,
             spec.get("address"),
             spec.get("ip_version"),
-            own=[record.server.id for record in found.values()],
+            own=[server.id for server in found.values()],
         ),
         directors=_chosen(known, network, spec),
     )
@@ -102,6 +102,7 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
     for member in (record.member for record in known if not record.removing):
         capabilities.check_port(call.environment.drivers, pool, member, "pool.ports")
         capabilities.check_weight(call.environment.drivers, pool, member, "pool.scheduler")
+        capabilities.check_remote(drivers, pool, network, member, "pool.data_plane")
     pool = replace(
         pool,
         virtual_router=virtual_routers.number(session, pool, old.pool),

@@ -4,15 +4,16 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
 from cloudlb.db import servers
-from cloudlb.db.records import MemberRecord, ServerRecord
+from cloudlb.db.records import MemberRecord, ServerRecord, Whereabouts
 from cloudlb.db.session import Session
 from cloudlb.model.errors import CloudlbError, Conflict, Forbidden, InvalidRequest
-from cloudlb.model.network import Network
+from cloudlb.model.network import Address, Network, unserved
+from cloudlb.model.pool import remote_placement, remote_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,26 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """The server that a reference means; ``remote``: its address if no agent reports it."""
+
+    id: UUID
+    name: str
+    where: Whereabouts
+    remote: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """A member that a request names, by the ``field`` of the request that names it."""
 
     field: str
     spec: Mapping[str, Any]
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it names a server that no agent reports."""
+        return bool(self.spec.get("remote"))
 
     @property
     def reference(self) -> str:
@@ -52,15 +68,20 @@ def check_reference(wanted: Sequence[Wanted]) -> None:
                 "one of both.",
                 field=f"{one.field}.server",
             )
+        if one.is_remote and "address" not in one.spec:
+            raise InvalidRequest(
+                "A remote server is known by its address alone; name it instead of server.",
+                field=f"{one.field}.server",
+            )
         if "address" in one.spec:
             _check_address(one)
 
 
 def _check_address(wanted: Wanted) -> None:
     address = ip_address(wanted.spec["address"])
-    if address.is_loopback or address.is_link_local or address.is_multicast:
+    if kind := unserved(ip_network(address)):
         raise InvalidRequest(
-            f"{address} is a loopback, link-local or multicast address and names no server.",
+            f"{address} is of a block of {kind} addresses and names no server.",
             field=f"{wanted.field}.address",
         )
 
@@ -87,11 +108,30 @@ def members_named(
 
 def find_servers(
     session: Session, network: Network, caller: Caller, wanted: Sequence[Wanted]
-) -> dict[str, ServerRecord]:
+) -> dict[str, Found]:
     """The server that each reference means; raises for the first that cannot be a member."""
     check_reference(wanted)
-    if not wanted:
-        return {}
+    found = {w.reference: _remote(network, w) for w in wanted if w.is_remote}
+    reported = [w for w in wanted if not w.is_remote]
+    return found | (_reported(session, network, caller, reported) if reported else {})
+
+
+def _remote(network: Network, wanted: Wanted) -> Found:
+    """Nothing can be found of a remote server; its address must be nobody else's."""
+    address = ip_address(wanted.reference)
+    if any(address in block for block in network.vip_range):
+        raise InvalidRequest(
+            f"{address} is among the addresses that network {network.name} leaves to pools; a "
+            "server has one of its own.",
+            field=_field(wanted),
+        )
+    where = Whereabouts(remote_placement(address))
+    return Found(remote_server(address), str(address), where, address)
+
+
+def _reported(
+    session: Session, network: Network, caller: Caller, wanted: Sequence[Wanted]
+) -> dict[str, Found]:
     addresses = [w.reference for w in wanted if "address" in w.spec]
     holders = servers.holders(session, network.name, addresses)
     keys = {w.reference for w in wanted if "server" in w.spec}
@@ -112,7 +152,7 @@ def _choose(
     caller: Caller,
     wanted: Wanted,
     found: Mapping[UUID, Sequence[ServerRecord]],
-) -> ServerRecord:
+) -> Found:
     candidates = [best for best in map(servers.best, found.values()) if best is not None]
     usable = [record for record in candidates if caller.may_use(record)]
     if not candidates:
@@ -129,7 +169,8 @@ def _choose(
         raise InvalidRequest(
             servers.describe_nics(usable[0].server, network.name), field=_field(wanted)
         )
-    return usable[0]
+    server = usable[0].server
+    return Found(server.id, server.name, servers.locate(usable[0], network.name))
 
 
 def _field(wanted: Wanted) -> str:
@@ -152,7 +193,8 @@ def _unknown(session: Session, network: Network, caller: Caller, wanted: Wanted)
         else f"No server that a host reports holds {wanted.reference} in network {network.name}"
     )
     return InvalidRequest(
-        f"{what}. It must be a libvirt domain on a host where cloudlb-agent runs. Known: {known}.",
+        f"{what}. It must be a libvirt domain on a host where cloudlb-agent runs, or a "
+        f"remote server named by its address. Known: {known}.",
         field=_field(wanted),
     )
 

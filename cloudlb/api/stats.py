@@ -66,11 +66,12 @@ def _member(
 ) -> Counts:
     key = str(member.member.id)
     place = member.where.placement
-    homes = [place.host] if place else []
+    homes = [place.host] if place and not place.is_remote else []
     return {
         "id": key,
         "name": member.member.name,
-        "host": place.host if place else None,
+        "host": homes[0] if homes else None,
+        "estimated": member.member.remote is not None,
         **_sums(_AT_DIRECTOR, key, record.pool.directors, by_host),
         **_sums(_OUT, key, {*homes, *record.pool.directors}, by_host),
     }

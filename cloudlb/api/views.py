@@ -17,6 +17,7 @@ from cloudlb.db.records import (
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.model import plain
 from cloudlb.model.host import Host
+from cloudlb.model.pool import Placement
 
 Json = dict[str, Any]
 
@@ -64,14 +65,17 @@ def serving(members: Sequence[MemberRecord]) -> list[ServingMember]:
 def member(record: MemberRecord) -> Json:
     """A member."""
     place = record.where.placement
+    is_remote = record.member.remote is not None
     return {
         **plain.encode(record.member),
+        "server": None if is_remote else str(record.member.server),
+        "remote": is_remote,
         "server_name": record.server_name,
-        "host": place.host if place else None,
-        "mac": str(place.mac) if place else None,
+        "host": place.host or None if place else None,
+        "mac": plain.encode(place.mac) if place else None,
         "tap": (place.tap or None) if place else None,
         "addresses": plain.encode(place.addresses) if place else [],
-        "placement": "hosted" if place and place.running else "waiting",
+        "placement": _placement(place),
         "placement_reason": record.where.reason,
         "health": record.health.value,
         "health_reason": record.health_reason,
@@ -79,6 +83,12 @@ def member(record: MemberRecord) -> Json:
         "removing": record.removing,
         **_times(record),
     }
+
+
+def _placement(place: Placement | None) -> str:
+    if place is None or not place.running:
+        return "waiting"
+    return "remote" if place.is_remote else "hosted"
 
 
 def host_status(record: RealizationRecord, now: float, host_down_time: float) -> Json:
@@ -139,5 +149,5 @@ def driver(name: str, data_plane: DataPlaneDriver) -> Json:
         "members_direct": able.members_direct,
         "port_translation": able.port_translation,
         "translations": sorted(t.value for t in able.translations),
-        "remote_members": able.remote_members,
+        "remote_members": able.remote_members is not None,
     }

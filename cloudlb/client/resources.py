@@ -121,11 +121,15 @@ class Member(_Spec):
     name: str = Body("name")
     pool_id: str = resource.URI("pool_id")
     project_id: str = Body("project_id")
-    #: Name or UUID of a server; answers hold the UUID.
-    server: str = Body("server")
+    #: Name or UUID of a server; answers hold the UUID, None of a remote one.
+    server: str | None = Body("server")
     server_name: str = Body("server_name")
-    #: Instead of ``server`` at creation: an address that one server holds.
+    #: Instead of ``server`` at creation: an address that one server holds, or a remote one.
     address: str = Body("address")
+    #: The server is on no host with an agent.
+    remote: bool = Body("remote", type=bool)
+    #: A remote server is ready for what the pool's data plane needs of it.
+    prepared: bool = Body("prepared", type=bool)
     addresses: list[str] = Body("addresses", type=list)
     port: int | None = Body("port", type=int)
     #: Share of the clients, 0 to 256; 0 takes no new ones. With round robin 0 or 1.
@@ -133,7 +137,7 @@ class Member(_Spec):
     #: Takes new connections only while no other member is alive.
     backup: bool = Body("backup", type=bool)
     admin_state_up: bool = Body("admin_state_up", type=bool)
-    #: ``hosted`` on a host that an agent watches, or ``waiting`` for its server.
+    #: ``hosted`` on a host that an agent watches, ``waiting`` for its server, or ``remote``.
     placement: str = Body("placement")
     placement_reason: str = Body("placement_reason")
     host: str | None = Body("host")

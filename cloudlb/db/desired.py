@@ -34,8 +34,8 @@ Bell = dict[str, int]
 
 def hosts_of(pool: Pool, records: Iterable[MemberRecord]) -> set[str]:
     """The hosts that must know a pool: its directors and where its members are."""
-    placed = {r.where.placement.host for r in records if r.where.placement is not None}
-    return placed | set(pool.directors)
+    places = [r.where.placement for r in records if r.where.placement is not None]
+    return {place.host for place in places if not place.is_remote} | set(pool.directors)
 
 
 def of_pools(session: Session, pool_ids: Collection[UUID]) -> dict[UUID, list[RealizationRecord]]:
@@ -333,7 +333,7 @@ def _view(
 
 
 def _member_view(record: MemberRecord, now: float) -> MemberView:
-    place = record.where.placement
+    place = None if record.member.remote else record.where.placement
     if record.deleted_at is None:
         return MemberView(record.member, place)
     # The clock of the API's host may be ahead of this one.

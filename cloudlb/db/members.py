@@ -3,6 +3,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from cloudlb.db import servers
 from cloudlb.db.models import MemberRow, NetworkRow, PoolRow, ServerRow
 from cloudlb.db.pages import Page, Paging, cut
 from cloudlb.db.records import MemberRecord, ServerRecord, ServingMember, Whereabouts
-from cloudlb.model.pool import Health, Member
+from cloudlb.model.pool import Health, Member, remote_placement
 
 
 def _load(row: MemberRow, where: Whereabouts) -> MemberRecord:
@@ -26,6 +27,8 @@ def _load(row: MemberRow, where: Whereabouts) -> MemberRecord:
         port=row.port,
         weight=row.weight,
         backup=row.backup,
+        remote=ip_address(row.remote) if row.remote else None,
+        prepared=row.prepared,
         admin_state_up=row.admin_state_up,
         generation=row.generation,
     )
@@ -60,9 +63,14 @@ def _collect(found: Iterable[Any]) -> list[MemberRecord]:
         if server is not None:
             seen.append(servers.load(server))
     return [
-        _load(member, servers.locate(servers.best(seen), network))
-        for member, network, seen in rows.values()
+        _load(member, _locate(member, network, seen)) for member, network, seen in rows.values()
     ]
+
+
+def _locate(row: MemberRow, network: str, seen: Sequence[ServerRecord]) -> Whereabouts:
+    if row.remote:
+        return Whereabouts(remote_placement(ip_address(row.remote)))
+    return servers.locate(servers.best(seen), network)
 
 
 def of_pools(session: Session, pool_ids: Collection[UUID]) -> dict[UUID, list[MemberRecord]]:
@@ -130,7 +138,7 @@ def change(session: Session, records: Sequence[MemberRecord]) -> None:
     """Store what is wanted anew of members, all in one statement."""
     if not records:
         return
-    columns = ("name", "port", "weight", "backup", "admin_state_up", "generation")
+    columns = ("name", "port", "weight", "backup", "prepared", "admin_state_up", "generation")
     statement = (
         update(MemberRow.__table__)  # type: ignore[arg-type]
         .where(MemberRow.__table__.c.id == bindparam("key"))
@@ -199,6 +207,8 @@ def _row(record: MemberRecord) -> dict[str, Any]:
         "port": member.port,
         "weight": member.weight,
         "backup": member.backup,
+        "remote": str(member.remote or ""),
+        "prepared": member.prepared,
         "admin_state_up": member.admin_state_up,
         "generation": member.generation,
         "health": record.health.value,

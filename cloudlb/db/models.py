@@ -145,6 +145,8 @@ class MemberRow(Base):
     port: Mapped[int | None] = mapped_column(Integer)
     weight: Mapped[int] = mapped_column(Integer)
     backup: Mapped[bool] = mapped_column(server_default=false())
+    remote: Mapped[AddressText] = mapped_column(server_default="")
+    prepared: Mapped[bool] = mapped_column(server_default=false())
     admin_state_up: Mapped[bool]
     generation: Mapped[Counter]
     health: Mapped[Word]

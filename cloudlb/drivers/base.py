@@ -17,6 +17,19 @@ from cloudlb.model.snapshot import PoolView
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteServers:
+    """What a data plane needs of a server that is on no host with an agent (L21).
+
+    ``preparation`` is what its user has to see to, empty for nothing. ``same_family``: its address
+    is of the pool's family. ``on_link``: it is in a prefix of the pool's network.
+    """
+
+    preparation: str = ""
+    same_family: bool = True
+    on_link: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a driver can do; the API refuses the rest and names the drivers that can.
 
@@ -25,7 +38,7 @@ class Capabilities:
     members direct it, and its ``forwarding`` says how these pass packets on.
     ``port_translation``: a member's port may differ from the virtual one. ``translations``: where
     that may happen, as the pool says. ``remote_members``: members need not be guests of a host
-    with an agent.
+    with an agent, if they are as it says.
     """
 
     description: str
@@ -40,7 +53,7 @@ class Capabilities:
     members_direct: bool = False
     port_translation: bool = False
     translations: frozenset[Translation] = frozenset()
-    remote_members: bool = False
+    remote_members: RemoteServers | None = None
 
 
 class DataPlaneDriver(ABC):

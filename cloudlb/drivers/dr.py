@@ -9,7 +9,7 @@ from collections.abc import Set
 from uuid import UUID
 
 from cloudlb.drivers import placing
-from cloudlb.drivers.base import Capabilities, DataPlaneDriver
+from cloudlb.drivers.base import Capabilities, DataPlaneDriver, RemoteServers
 from cloudlb.model.dataplane import Plane
 from cloudlb.model.pool import MonitorType, Protocol, Scheduler
 from cloudlb.model.snapshot import PoolView
@@ -21,7 +21,7 @@ class DirectRouting(DataPlaneDriver):
     name = "dr"
 
     def capabilities(self) -> Capabilities:
-        """TCP and UDP of both families, towards guests on the director's own link."""
+        """TCP and UDP of both families, towards members on the director's own link."""
         return Capabilities(
             description="Direct routing: Ethernet addresses are rewritten, members hold the "
             "pool's address and answer the client directly.",
@@ -29,6 +29,11 @@ class DirectRouting(DataPlaneDriver):
             address_families=frozenset({4, 6}),
             schedulers=frozenset(Scheduler),
             monitors=frozenset(MonitorType),
+            remote_members=RemoteServers(
+                preparation="has the pool's address, on an interface that neither answers nor "
+                "announces it on the link",
+                on_link=True,
+            ),
         )
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:

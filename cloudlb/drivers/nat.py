@@ -4,7 +4,8 @@
 At the edge, as direct routing as far as the member's tap, where packets are translated: members
 answer the client past the director. Or by the director, as LVS does: what members answer comes
 back by it, because they route it there or, with full NAT, because the director stands in for the
-client. Source: master's thesis, ch. 3 (LVS/NAT); requirements L1, L15, L19, L23.
+client. So it does for remote servers where taps translate to all others. Source: master's thesis,
+ch. 3 (LVS/NAT); requirements L1, L15, L19, L21, L23.
 """
 
 from collections.abc import Set
@@ -12,8 +13,8 @@ from dataclasses import replace
 from uuid import UUID
 
 from cloudlb.drivers import placing
-from cloudlb.drivers.base import Capabilities, DataPlaneDriver
-from cloudlb.model.dataplane import AliasPart, Mode, Plane
+from cloudlb.drivers.base import Capabilities, DataPlaneDriver, RemoteServers
+from cloudlb.model.dataplane import AliasPart, Frontend, Mode, Plane
 from cloudlb.model.pool import MonitorType, Protocol, Scheduler, Translation
 from cloudlb.model.snapshot import PoolView
 
@@ -24,7 +25,7 @@ class Nat(DataPlaneDriver):
     name = "nat"
 
     def capabilities(self) -> Capabilities:
-        """TCP and UDP of both families, towards guests on the director's own link."""
+        """TCP and UDP of both families, towards members that have an address of the same one."""
         return Capabilities(
             description="NAT: members need not have the pool's address. Addresses and ports are "
             "translated at the member's tap, and members answer the client directly; or by the "
@@ -35,6 +36,7 @@ class Nat(DataPlaneDriver):
             monitors=frozenset(MonitorType),
             port_translation=True,
             translations=frozenset(Translation),
+            remote_members=RemoteServers(),
         )
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:
@@ -44,12 +46,16 @@ class Nat(DataPlaneDriver):
         if plane is None:
             return None
         masquerade = view.pool.masquerade
-        if plane.frontend and (masquerade or translation is Translation.FULL):
+        if plane.frontend and (masquerade or _disguises(plane.frontend)):
             directors = view.pool.directors
             part = AliasPart(directors.index(host), len(directors))
             frontend = replace(plane.frontend, aliases=part, masquerade=masquerade)
             plane = replace(plane, frontend=frontend)
         return placing.with_known_guests(plane)
+
+
+def _disguises(frontend: Frontend) -> bool:
+    return any(backend.mode is Mode.FULL_NAT for backend in frontend.backends)
 
 
 _WAYS = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Planes of pools whose members are guests of hosts with an agent; pure.
+"""Planes of pools whose members are guests of hosts with an agent, or remote servers; pure.
 
 The drivers differ in the way that packets take to a member, and so in the `Way` of each.
 """
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from cloudlb.drivers.algorithm import algorithm_of
 from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode, Plane
+from cloudlb.model.ether import Mac
 from cloudlb.model.fallback import Candidate, decide
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Placement
@@ -31,23 +32,25 @@ class Way:
 
 def direct(view: PoolView, _member: MemberView, placement: Placement) -> Way:
     """By Ethernet addresses alone; connections that began in another mode may need more."""
-    own = view.network.own_address(placement.addresses, view.pool.address.version)
-    return Way(Mode.DR, own)
+    return Way(Mode.DR, _own(view, placement))
 
 
 def tunnelled(view: PoolView, _member: MemberView, placement: Placement) -> Way:
     """A member whose own address nobody has seen yet waits for it."""
-    own = view.network.own_address(placement.addresses, view.pool.address.version)
+    own = _own(view, placement)
     return Way(Mode.TUN, own, open=own is not None)
 
 
 def translated(view: PoolView, m: MemberView, placement: Placement) -> Way:
-    """To an own address of the pool's family; the member's port stands for all of the pool's."""
-    version = view.pool.address.version
-    own = view.network.own_address(placement.addresses, version)
-    if own is None or own.version != version:
-        return Way(Mode.EDGE_NAT, port=m.member.port, open=False)
-    return Way(Mode.EDGE_NAT, own, m.member.port)
+    """To an own address of the pool's family; the member's port stands for all of the pool's.
+
+    No tap of ours is before a remote server, which the director stands in for clients to.
+    """
+    mode = Mode.FULL_NAT if placement.is_remote else Mode.EDGE_NAT
+    own = _own(view, placement)
+    if own is None or own.version != view.pool.address.version:
+        return Way(mode, port=m.member.port, open=False)
+    return Way(mode, own, m.member.port)
 
 
 def through_director(mode: Mode) -> "WayTo":
@@ -57,6 +60,13 @@ def through_director(mode: Mode) -> "WayTo":
         return replace(translated(view, m, placement), mode=mode)
 
     return way
+
+
+def _own(view: PoolView, placement: Placement) -> Address | None:
+    """A guest may have several addresses; a remote server is the address that was given."""
+    if placement.is_remote:
+        return placement.addresses[0]
+    return view.network.own_address(placement.addresses, view.pool.address.version)
 
 
 WayTo = Callable[[PoolView, MemberView, Placement], Way]
@@ -88,24 +98,24 @@ def with_known_guests(plane: Plane) -> Plane:
 def _guests(view: PoolView, host: str, way: WayTo) -> tuple[Guest, ...]:
     here = sorted(view.members, key=lambda m: m.member.id.bytes)
     return tuple(
-        _guest(m, m.placement, way(view, m, m.placement))
+        _guest(m, m.place.mac, way(view, m, m.place))
         for m in here
-        if m.placement is not None and m.placement.host == host
+        if m.place is not None and m.place.mac is not None and m.place.host == host
     )
 
 
-def _guest(m: MemberView, placement: Placement, way: Way) -> Guest:
-    return Guest(m.member.id, placement.mac, way.mode, way.address, way.port)
+def _guest(m: MemberView, mac: Mac, way: Way) -> Guest:
+    return Guest(m.member.id, mac, way.mode, way.address, way.port)
 
 
 def _frontend(view: PoolView, down: Set[UUID], way: WayTo) -> Frontend:
     """An administratively closed pool keeps its connections and takes no new ones."""
-    ways = {m.member.id: way(view, m, m.placement) for m in view.members if m.placement}
+    ways = {m.member.id: way(view, m, m.place) for m in view.members if m.place}
     taking = _taking(view, down, ways)
     backends = tuple(
-        _backend(m, m.placement, ways[m.member.id], m.member.id in taking)
+        _backend(m, m.place, ways[m.member.id], m.member.id in taking)
         for m in view.members
-        if m.placement is not None
+        if m.place is not None
     )
     ports = tuple(sorted(view.pool.ports))
     return Frontend(
@@ -133,7 +143,7 @@ def _taking(view: PoolView, down: Set[UUID], ways: Mapping[UUID, Way]) -> Set[UU
 
 
 def _is_reachable(m: MemberView, ways: Mapping[UUID, Way]) -> bool:
-    return m.placement is not None and m.placement.running and ways[m.member.id].open
+    return m.place is not None and m.place.running and ways[m.member.id].open
 
 
 def _backend(m: MemberView, placement: Placement, way: Way, takes_new: bool) -> Backend:

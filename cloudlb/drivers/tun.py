@@ -10,7 +10,7 @@ from collections.abc import Set
 from uuid import UUID
 
 from cloudlb.drivers import placing
-from cloudlb.drivers.base import Capabilities, DataPlaneDriver
+from cloudlb.drivers.base import Capabilities, DataPlaneDriver, RemoteServers
 from cloudlb.model.dataplane import Plane
 from cloudlb.model.pool import MonitorType, Protocol, Scheduler
 from cloudlb.model.snapshot import PoolView
@@ -31,6 +31,11 @@ class Tunnel(DataPlaneDriver):
             address_families=frozenset({4, 6}),
             schedulers=frozenset(Scheduler),
             monitors=frozenset(MonitorType),
+            remote_members=RemoteServers(
+                preparation="unpacks tunnels (IPIP, IP6IP6, SIT) and has the pool's address, on "
+                "an interface that neither answers nor announces it on the link",
+                same_family=False,
+            ),
         )
 
     def compile(self, view: PoolView, host: str, down: Set[UUID]) -> Plane | None:

@@ -19,6 +19,7 @@ from cloudlb.model.network import Address
 from cloudlb.model.pool import Persistence, Timeouts
 from cloudlb.net.bpf.layout import (
     NO_ADDRESS,
+    NO_MAC,
     NO_MEMBER,
     NO_PORT,
     MemberRecord,
@@ -111,7 +112,7 @@ def backend(record: MemberRecord) -> Backend:
     return Backend(
         member_id=UUID(bytes=record.id),
         mode=_MODE_OF[ModeNumber(record.mode)],
-        mac=Mac.unpack(record.mac),
+        mac=None if record.mac == NO_MAC else Mac.unpack(record.mac),
         weight=record.weight,
         state=_STATE_OF[MemberState(record.state)],
         address=_own(record),
@@ -208,7 +209,7 @@ def _of_backend(pool: int, rank: int, backend: Backend) -> MemberRecord:
         pool=pool,
         weight=backend.weight,
         rank=rank,
-        mac=backend.mac.packed,
+        mac=backend.mac.packed if backend.mac else NO_MAC,
         state=_STATES[backend.state],
         role=MemberRole.BACKEND,
         own=_packed(backend.address),

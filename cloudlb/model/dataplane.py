@@ -83,7 +83,8 @@ class BackendState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A member as a director forwards to it: ``mac`` is its next hop on the link.
+    """A member as a director forwards to it: ``mac`` is its next hop on the link, None for the one
+    that the host's routes and neighbours say of its ``address``.
 
     ``mode`` is that of new connections, others keep theirs. ``address`` is the member's own, where
     one is known: the mode, or one that connections began in, may need it. So it is with ``port``,
@@ -93,7 +94,7 @@ class Backend:
 
     member_id: UUID
     mode: Mode
-    mac: Mac
+    mac: Mac | None
     weight: int
     state: BackendState = BackendState.ACTIVE
     address: Address | None = None

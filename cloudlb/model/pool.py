@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -230,7 +230,9 @@ class Pool:
 class Member:
     """What is wanted of a member: a server that takes ``weight`` shares of the connections.
 
-    ``server`` is the UUID of a libvirt domain. A weight of 0 takes no new connections; round robin
+    ``server`` is the UUID of a libvirt domain. A server that no agent reports is ``remote``, at
+    this address, and `remote_server` gives its UUID (L21); ``prepared``: its user says that it is
+    ready for what the data plane needs of it. A weight of 0 takes no new connections; round robin
     knows 0 and 1 only. ``port`` is the member's own port where the data plane can translate, else
     None. A ``backup`` takes new connections only while no other member is alive.
     """
@@ -245,17 +247,38 @@ class Member:
     backup: bool = False
     admin_state_up: bool = True
     generation: int = 1
+    remote: Address | None = None
+    prepared: bool = False
+
+
+_REMOTE_SERVERS = UUID("0b4f4c1e-54f3-4d0a-8f0e-2c1f3a5f7d21")
+
+
+def remote_server(address: Address) -> UUID:
+    """The UUID by which a remote server is known: made of its address, the same everywhere."""
+    return uuid5(_REMOTE_SERVERS, str(address))
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where a member's interface is: on ``host``, behind the tap ``tap``, with ``mac``.
 
-    ``running`` is false for a server that is off: it is a member, and waits.
+    ``running`` is false for a server that is off: it is a member, and waits. A remote server is on
+    no host that is known and has one address; only hosts' kernels know the way there.
     """
 
     host: str
-    mac: Mac
+    mac: Mac | None
     tap: str = ""
     addresses: tuple[Address, ...] = ()
     running: bool = True
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it says where a remote server is."""
+        return self.mac is None
+
+
+def remote_placement(address: Address) -> Placement:
+    """Where a remote server is."""
+    return Placement(host="", mac=None, addresses=(address,))

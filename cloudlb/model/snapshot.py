@@ -7,13 +7,14 @@ from uuid import UUID
 
 from cloudlb.model.host import Inventory, Uplink
 from cloudlb.model.network import Address, Network
-from cloudlb.model.pool import Health, Member, Placement, Pool
+from cloudlb.model.pool import Health, Member, Placement, Pool, remote_placement
 
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
     """A member and where it is; ``removing`` members keep their connections and get no new.
 
+    ``placement`` is that of a server that an agent reports, ``place`` that of any.
     ``removed_for``: the age of the removal in seconds when the snapshot was made. An age, since
     hosts' clocks differ; so all directors end a drain at the same time, restarted ones too.
     """
@@ -22,6 +23,12 @@ class MemberView:
     placement: Placement | None
     removing: bool = False
     removed_for: float = 0.0
+
+    @property
+    def place(self) -> Placement | None:
+        """Where it is, also if it is remote; None while nobody knows."""
+        remote = self.member.remote
+        return self.placement if remote is None else remote_placement(remote)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from cloudlb.schemas.fields import (
 )
 
 MAX_BATCH = 1000
-PLACEMENTS = ("hosted", "waiting")
+PLACEMENTS = ("hosted", "waiting", "remote")
 SOURCES = ("static",)
 
 SPEC: dict[str, Schema] = {
@@ -31,7 +31,20 @@ SPEC: dict[str, Schema] = {
         "Name or UUID of a libvirt domain on a host whose agent runs. Fixed at creation.",
     ),
     "address": described(
-        ADDRESS, "Instead of server: an address that one server holds in the pool's network."
+        ADDRESS,
+        "Instead of server: an address that one server holds in the pool's network; of a remote "
+        "server its own. Fixed at creation.",
+    ),
+    "remote": described(
+        SWITCH,
+        "The address is of a server on no host with an agent, where the data plane allows that. "
+        "Fixed at creation.",
+    ),
+    "prepared": described(
+        SWITCH,
+        "A remote server is ready for the data plane: has the pool's address without announcing "
+        "it, and unpacks tunnels where the data plane is tun.",
+        default=False,
     ),
     "name": described(LABEL, "Default: the server's name."),
     "port": {
@@ -65,7 +78,11 @@ READ = record(
         "id": UUID,
         "project_id": PROJECT_ID,
         "pool_id": UUID,
-        "server": described(UUID, "UUID of the libvirt domain."),
+        "server": described(
+            {**UUID, "type": ["string", "null"]}, "UUID of the libvirt domain; none if remote."
+        ),
+        "remote": SWITCH,
+        "prepared": SWITCH,
         "server_name": LABEL,
         "name": SPEC["name"],
         "port": SPEC["port"],

@@ -339,6 +339,11 @@ STATS = wrapped(
                         "id": UUID,
                         "name": LABEL,
                         "host": {"type": ["string", "null"]},
+                        "estimated": described(
+                            SWITCH,
+                            "A remote member: its connections are known by what its directors "
+                            "see of them, and what it answers past them is not counted.",
+                        ),
                         **_NUMBERS,
                     }
                 ),

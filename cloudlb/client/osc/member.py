@@ -24,6 +24,7 @@ class _Members(Noun):
         for flag in _OPTIONS:
             arguments.add(parser, flag, schema.SPEC)
         arguments.add(parser, "--backup", schema.SPEC, metavar="<true|false>")
+        arguments.add(parser, "--prepared", schema.SPEC, metavar="<true|false>")
         arguments.add_admin_state(parser)
 
     def _items(self, args: argparse.Namespace, query: dict[str, Any]) -> Iterable[Member]:
@@ -50,6 +51,8 @@ class CreateMember(_Members, Create):
         server = parser.add_mutually_exclusive_group(required=True)
         arguments.add(server, "--server", self.spec)
         arguments.add(server, "--address", self.spec)
+        remote = {"action": "store_const", "const": True}
+        parser.add_argument("--remote", help=self.spec["remote"]["description"], **remote)
         super()._options(parser, creates)
 
 
@@ -82,7 +85,7 @@ class SetMember(_Members, Set):
 class UnsetMember(_Members, Unset):
     """Give settings of a member their defaults."""
 
-    resets = tuple((flag, flag[2:]) for flag in (*_OPTIONS, "--backup"))
+    resets = tuple((flag, flag[2:]) for flag in (*_OPTIONS, "--backup", "--prepared"))
 
 
 class DeleteMembers(_Members, Delete):

@@ -151,15 +151,14 @@ static __always_inline int remember_disguised(struct session_key *key, const str
 static __always_inline int send_to(struct __sk_buff *skb, const struct port *port,
 				   const struct member *member)
 {
-	__u8 head[12], known = 0;
+	__u8 head[12];
 
+	if (!has_mac(member))
+		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 	for (int i = 0; i < 6; i++) {
 		head[i] = member->mac[i];
 		head[6 + i] = port->mac[i];
-		known |= head[i];
 	}
-	if (!known)
-		return bpf_redirect_neigh(skb->ifindex, 0, 0, 0);
 	if (bpf_skb_store_bytes(skb, 0, head, sizeof(head), 0))
 		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);

@@ -2,6 +2,9 @@
 /* Where packets leave the director for their member. */
 #pragma once
 
+#define AF_INET 2 /* linux/socket.h would pull in the C library's headers */
+#define AF_INET6 10
+
 #include "flow.h"
 #include "maps.h"
 #include "parse.h"
@@ -30,6 +33,32 @@ static __always_inline int forward_in_tunnel(struct __sk_buff *skb, const struct
 	return wrap(skb, port, member, p);
 }
 
+static __always_inline int has_mac(const struct member *member)
+{
+	__u8 known = 0;
+
+	for (int i = 0; i < 6; i++)
+		known |= member->mac[i];
+	return !!known;
+}
+
+/* A packet as it is to a server that is no guest of ours, by what the kernel knows or finds out of
+ * its neighbour (L21).
+ */
+static __always_inline int forward_to_neighbour(struct __sk_buff *skb,
+						const struct member *member, __u32 version)
+{
+	struct bpf_redir_neigh hop = {.nh_family = version == 4 ? AF_INET : AF_INET6};
+
+	if (!is_of_family(&member->own, version))
+		return drop_for(EVENT_NO_MEMBER);
+	if (version == 4)
+		hop.ipv4_nh = member->own.word[3];
+	else
+		__builtin_memcpy(hop.ipv6_nh, member->own.word, sizeof(hop.ipv6_nh));
+	return bpf_redirect_neigh(skb->ifindex, &hop, sizeof(hop), 0);
+}
+
 /* To the member of a choice, by its mode. */
 GLOBAL int forward(struct __sk_buff *skb, const struct port *port, const struct packet *p,
 		   __u32 choice)
@@ -45,6 +74,8 @@ GLOBAL int forward(struct __sk_buff *skb, const struct port *port, const struct 
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TC_ACT_SHOT;
 	count_in(skb, p, number);
+	if (!has_mac(member))
+		return forward_to_neighbour(skb, member, p->version);
 	/* Both addresses: behind a learning bridge the source must be the forwarder's own. */
 	__builtin_memcpy(eth->h_dest, member->mac, 6);
 	__builtin_memcpy(eth->h_source, port->mac, 6);

@@ -405,6 +405,7 @@ NUMBER = Codec(Number, "I")
 COUNT = Codec(Count, "Q")
 PORT = Codec(PortRecord, "I4s16s6sBxI4s16s")
 NO_ADDRESS = bytes(16)
+NO_MAC = bytes(6)
 AT_DIRECTOR = 1 << 31
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")

@@ -30,13 +30,6 @@ static __always_inline int is_to(struct __sk_buff *skb, const struct member *mem
 	return !difference;
 }
 
-static __always_inline int is_of_family(const struct address *a, __u32 version)
-{
-	int is_ipv4 = !(a->word[0] | a->word[1]) && a->word[2] == bpf_htonl(0xffff);
-
-	return version == 4 ? is_ipv4 : !is_ipv4 && !is_unspecified(a);
-}
-
 /* The key of a packet to the guest; `guest` is the end that it is for in the guest's terms. */
 static __always_inline void session_key_to(struct session_key *key, __u32 place,
 					   const struct packet *p, const struct end *guest)

@@ -151,6 +151,16 @@ static __always_inline int is_unspecified(const struct address *a)
 	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);
 }
 
+static __always_inline int is_ipv4(const struct address *a)
+{
+	return !(a->word[0] | a->word[1]) && a->word[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline int is_of_family(const struct address *a, __u32 version)
+{
+	return version == 4 ? is_ipv4(a) : !is_ipv4(a) && !is_unspecified(a);
+}
+
 static __always_inline int same_address(const struct address *a, const struct address *b)
 {
 	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&

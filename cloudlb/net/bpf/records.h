@@ -114,7 +114,7 @@ enum mode {
 };
 
 /* `own` and `port` are the member's own address, unspecified where the mode needs none, and port,
- * 0 where it is the virtual one.
+ * 0 where it is the virtual one. `mac` is zero where the kernel knows the way to the own address.
  */
 struct member {
 	__u8 id[16];

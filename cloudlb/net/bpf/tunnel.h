@@ -27,11 +27,6 @@ struct inner {
 	__u8 dont_fragment;
 };
 
-static __always_inline int is_ipv4(const struct address *a)
-{
-	return !(a->word[0] | a->word[1]) && a->word[2] == bpf_htonl(0xffff);
-}
-
 static __always_inline __u32 header_length(int version)
 {
 	return version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);

@@ -2,7 +2,7 @@
 """Whom a director probes, and whom it need not ask."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from cloudlb.agents.hops import Hops
 from cloudlb.agents.ports import Ports
 from cloudlb.agents.target import Target
 from cloudlb.agents.targets import switched_off, targets
@@ -21,9 +22,17 @@ from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Role, Uplink
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Monitor, MonitorType, Port, Protocol, Translation
-from cloudlb.model.snapshot import PoolView
+from cloudlb.model.pool import (
+    Monitor,
+    MonitorType,
+    Port,
+    Protocol,
+    Translation,
+    remote_server,
+)
+from cloudlb.model.snapshot import MemberView, PoolView
 from cloudlb.net.frame import Tunnel
+from cloudlb.net.hop import NextHop
 from cloudlb.net.link import Link
 from tests.planes import NETWORK, VIP4, VIP6, mac, member_id
 from tests.views import LAN, member, pool, tcp_monitor, view
@@ -63,9 +72,9 @@ def ports() -> Ports:
     return made
 
 
-def _targets(ports: Ports, *views: PoolView) -> dict[UUID, Target]:
+def _targets(ports: Ports, *views: PoolView, hops: Hops | None = None) -> dict[UUID, Target]:
     inventory: Any = Uplinks()
-    return targets("d1", views, DRIVERS, ports, inventory)
+    return targets("d1", views, DRIVERS, ports, inventory, hops or Hops())
 
 
 def _numbers(members: Iterable[UUID]) -> set[int]:
@@ -135,7 +144,7 @@ def test_a_tunnel_that_has_no_two_ends_is_not_probed_for_a_reason(
 def test_a_director_without_an_address_of_the_family_says_so(ports: Ports) -> None:
     inventory: Any = Uplinks(())
     one = view(member(1), monitor=MONITOR)
-    (found,) = targets("d1", [one], DRIVERS, ports, inventory).values()
+    (found,) = targets("d1", [one], DRIVERS, ports, inventory, Hops()).values()
     assert found.source is None
     assert found.obstacle == "interface br0 of the director has no IPv4 address"
 
@@ -257,3 +266,90 @@ def test_a_server_that_is_off_needs_no_question() -> None:
 )
 def test_another_pools_servers_are_not_told(one: PoolView) -> None:
     assert switched_off("d1", [one]) == frozenset()
+
+
+class Neighbours:
+    """A kernel that has a way to what it is told of."""
+
+    def __init__(self, **macs: Mac) -> None:
+        self.macs = macs
+        self.is_routed = True
+
+    def __call__(self, index: int, addresses: Collection[Address]) -> Mapping[Address, NextHop]:
+        assert index == BRIDGE.index
+        return {
+            a: NextHop(a if self.is_routed else None, self.macs.get(f"v{a.version}"))
+            for a in addresses
+        }
+
+
+def _remote(data_plane: str, own: Address, vip: Address = VIP4) -> PoolView:
+    """A pool of one server that no agent reports."""
+    one = replace(member(1).member, remote=own, server=remote_server(own))
+    return view(MemberView(one, None), monitor=MONITOR, data_plane=data_plane, address=vip)
+
+
+@pytest.mark.requirement("L13")
+@pytest.mark.requirement("L21")
+def test_a_remote_server_is_asked_once_its_next_hop_is_known(ports: Ports) -> None:
+    kernel = Neighbours()
+    hops = Hops(kernel)
+    one = _remote("nat", OWN4)
+    assert _targets(ports, one, hops=hops) == {}
+    assert not hops.refresh(), "the kernel has just begun to look"
+    assert _targets(ports, one, hops=hops) == {}
+    kernel.macs["v4"] = mac(9)
+    assert hops.refresh()
+    (found,) = _targets(ports, one, hops=hops).values()
+    assert (found.member_mac, found.address, found.source) == (mac(9), OWN4, DIRECTOR[0])
+    assert not hops.refresh()
+
+
+@pytest.mark.requirement("L21")
+def test_a_remote_server_without_a_way_to_it_cannot_be_asked_for_a_reason(ports: Ports) -> None:
+    kernel = Neighbours()
+    hops = Hops(kernel)
+    one = _remote("nat", OWN4)
+    _targets(ports, one, hops=hops)
+    hops.refresh()
+    assert hops.refresh()
+    (found,) = _targets(ports, one, hops=hops).values()
+    assert (found.source, found.obstacle) == (
+        None,
+        "nobody answers for 192.0.2.13 on br0 of the director",
+    )
+    kernel.is_routed = False
+    assert hops.refresh()
+    (found,) = _targets(ports, one, hops=hops).values()
+    assert found.obstacle == "the director has no route to 192.0.2.13 by br0"
+
+
+@pytest.mark.requirement("L21")
+@pytest.mark.parametrize(
+    ("data_plane", "own", "address", "tunnel"),
+    [
+        ("dr", OWN4, VIP4, None),
+        ("tun", OWN4, VIP4, Tunnel(DIRECTOR[0], OWN4)),
+    ],
+)
+def test_a_remote_server_is_asked_as_the_traffic_goes(
+    ports: Ports, data_plane: str, own: Address, address: Address, tunnel: Tunnel | None
+) -> None:
+    hops = Hops(Neighbours(v4=mac(9)))
+    one = _remote(data_plane, own)
+    _targets(ports, one, hops=hops)
+    hops.refresh()
+    (found,) = _targets(ports, one, hops=hops).values()
+    assert (found.member_mac, found.address, found.tunnel) == (mac(9), address, tunnel)
+
+
+@pytest.mark.requirement("L21")
+def test_what_nobody_wants_any_more_is_not_looked_for(ports: Ports) -> None:
+    kernel = Neighbours(v4=mac(9))
+    hops = Hops(kernel)
+    _targets(ports, _remote("nat", OWN4), hops=hops)
+    hops.refresh()
+    with hops.anew():
+        pass
+    assert not hops.refresh()
+    assert hops.towards(BRIDGE, OWN4).is_asked_for

@@ -148,7 +148,9 @@ def test_it_can_forward_both_protocols_and_families_without_translation() -> Non
     assert able.protocols == {Protocol.TCP, Protocol.UDP}
     assert able.address_families == {4, 6}
     assert not able.port_translation
-    assert not able.remote_members
+    assert able.remote_members
+    assert able.remote_members.on_link
+    assert "pool's address" in able.remote_members.preparation
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,18 @@ from uuid import UUID
 
 import pytest
 
+from cloudlb.drivers.base import RemoteServers
 from cloudlb.drivers.dr import DirectRouting
 from cloudlb.drivers.nat import Nat
 from cloudlb.model.dataplane import BackendState, Mode, Plane
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Placement, Protocol, Scheduler, Translation
+from cloudlb.model.pool import (
+    Placement,
+    Protocol,
+    Scheduler,
+    Translation,
+    remote_server,
+)
 from cloudlb.model.snapshot import MemberView, PoolView
 from tests.planes import VIP4, VIP6, mac, member_id
 from tests.unit.drivers.cases import Case, Golden
@@ -45,6 +52,14 @@ def by(translation: Translation, *members: MemberView, address: Address = VIP4) 
     return replace(one, pool=replace(one.pool, translation=translation))
 
 
+def remote(number: int, address: str, port: int | None = None) -> MemberView:
+    """A server on no host with an agent."""
+    own = ip_address(address)
+    one = member(number).member
+    spec = replace(one, remote=own, server=remote_server(own), port=port)
+    return MemberView(spec, None)
+
+
 PAIR = (seen(3, *SEEN, port=8080), seen(1, "192.0.2.11", host="c2"))
 CASES = {
     "director": Case(view(*PAIR)),
@@ -64,6 +79,12 @@ CASES = {
     "by the director, compute": Case(by(Translation.DIRECTOR, *PAIR), "c1"),
     "full": Case(by(Translation.FULL, *PAIR)),
     "full, IPv6": Case(by(Translation.FULL, *PAIR, address=VIP6)),
+    "a remote server": Case(view(PAIR[0], remote(4, "203.0.113.4", port=8081))),
+    "a remote server, compute": Case(view(PAIR[0], remote(4, "203.0.113.4")), "c1"),
+    "a remote server, IPv6": Case(view(PAIR[0], remote(4, "2001:db8:1::4"), address=VIP6)),
+    "a remote server by the director": Case(
+        by(Translation.DIRECTOR, PAIR[0], remote(4, "203.0.113.4"))
+    ),
     "full, own address unknown": Case(by(Translation.FULL, seen(3), PAIR[1])),
 }
 
@@ -97,7 +118,7 @@ def test_it_forwards_all_that_direct_routing_does_and_translates_ports() -> None
     assert able.schedulers == dr.schedulers == set(Scheduler)
     assert able.monitors == dr.monitors
     assert able.port_translation
-    assert not able.remote_members
+    assert able.remote_members == RemoteServers()
 
 
 def test_only_the_own_addresses_of_the_pools_family_are_of_use() -> None:

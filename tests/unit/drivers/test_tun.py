@@ -113,4 +113,6 @@ def test_it_can_forward_both_protocols_and_families() -> None:
     assert able.address_families == {4, 6}
     assert able.schedulers == set(Scheduler)
     assert not able.port_translation
-    assert not able.remote_members
+    assert able.remote_members
+    assert not able.remote_members.same_family
+    assert "unpacks tunnels" in able.remote_members.preparation

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Members on no host with an agent: a server that the lab's libvirt knows nothing of.
+
+It is a process on a compute host, which cloudlb sees as nobody's guest.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudlb.lab.host import Host
+from cloudlb.lab.lab import Lab
+from cloudlb.lab.topology import HOSTS
+from cloudlb.lab.traffic import Load
+from tests.lab.control import TCP_MONITOR, Cloud, get, url, wait_until
+from tests.lab.remote_server import NAME
+from tests.lab.test_nat import translated
+
+pytestmark = [pytest.mark.usefixtures("fresh_ports"), pytest.mark.requirement("L21")]
+FAMILIES = pytest.mark.parametrize("version", [4, 6])
+HOME, ROUTER = (next(s for s in HOSTS if s.name == name) for name in ("compute2", "compute1"))
+FAR = "203.0.113.9"
+_SERVER = Path(__file__).with_name("remote_server.py")
+
+
+@contextmanager
+def running(host: Host, device: str = "") -> Iterator[None]:
+    """The server runs on a host."""
+    command = [sys.executable, str(_SERVER), *([device] if device else [])]
+    process = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"ready\n"
+    try:
+        yield
+    finally:
+        process.communicate(timeout=10)
+
+
+@pytest.fixture
+def home(lab: Lab) -> Host:
+    return lab.host(HOME.name)
+
+
+@contextmanager
+def holding(host: Host, address: str) -> Iterator[None]:
+    """A host has an address that it tells nobody of, as its user has to see to."""
+    length = 128 if ":" in address else 32
+    names = [f"net.ipv4.conf.all.{name}" for name in ("arp_ignore", "arp_announce", "rp_filter")]
+    before = [host.run(["sysctl", "-n", name]).stdout.strip() for name in names]
+    for name, value in zip(names, ("1", "2", "0"), strict=True):
+        host.run(["sysctl", "-qw", f"{name}={value}"])
+    host.run(["ip", "address", "add", f"{address}/{length}", "dev", "lo", "nodad"])
+    yield
+    host.run(["ip", "address", "del", f"{address}/{length}", "dev", "lo"])
+    for name, value in zip(names, before, strict=True):
+        host.run(["sysctl", "-qw", f"{name}={value}"])
+
+
+@contextmanager
+def tun_device(host: Host, name: str) -> Iterator[str]:
+    """What unpacked packets come from."""
+    host.run(["ip", "tuntap", "add", name, "mode", "tun", "multi_queue"])
+    host.run(["ip", "link", "set", name, "up"])
+    host.run(["sysctl", "-qw", f"net.ipv4.conf.{name}.rp_filter=0"])
+    yield name
+    host.run(["ip", "link", "del", name])
+
+
+def remote(address: object, **more: Any) -> dict[str, Any]:
+    return {"address": str(address), "remote": True, **more}
+
+
+def own(version: int) -> str:
+    return str(HOME.lan6 if version == 6 else HOME.lan4)
+
+
+def said(lab: Lab, pool: dict[str, Any]) -> dict[str, str]:
+    done = lab.host("client").run(["curl", "-s", "-m", "5", url(pool)])
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@FAMILIES
+@pytest.mark.requirement("L19")
+def test_it_shares_requests_with_guests_that_are_translated_at_their_taps(
+    lab: Lab, cloud: Cloud, home: Host, version: int
+) -> None:
+    pool = translated(cloud, ["vm1"], version)
+    with running(home):
+        answer = cloud.change(pool, "POST", "/members", {"member": remote(own(version))})
+        assert answer["member"]["placement"] == "remote"
+        result = Load.count(lab, url(pool), 40)
+        assert (result["failed"], result["servers"]) == (0, {"vm1": 20, NAME: 20})
+        clients = {one["server"]: one["client"] for one in (said(lab, pool) for _ in range(2))}
+    assert clients[NAME] == pool["address"]
+    assert clients["vm1"] != pool["address"]
+    counted = {m["name"]: m for m in cloud.stats(pool)["stats"]["members"]}
+    assert [counted[own(version)]["estimated"], counted["vm1"]["estimated"]] == [True, False]
+    assert counted[own(version)]["connections"] == 21
+    assert counted[own(version)]["packets_out"] > 21
+
+
+@pytest.mark.requirement("L13")
+def test_behind_a_router_it_is_probed_and_comes_back_by_itself(lab: Lab, cloud: Cloud) -> None:
+    router, director = lab.host(ROUTER.name), lab.host("director")
+    router.run(["ip", "address", "add", f"{FAR}/32", "dev", "lo"])
+    director.run(["ip", "route", "add", f"{FAR}/32", "via", str(ROUTER.lan4)])
+    try:
+        pool = translated(cloud, ["vm3"], monitor=TCP_MONITOR)
+        cloud.change(pool, "POST", "/members", {"member": remote(FAR)})
+
+        def is_health(word: str) -> bool:
+            return bool(cloud.members(pool)[FAR]["health"] == word)
+
+        wait_until("nobody listens", lambda: is_health("offline"))
+        assert "refuses connections" in cloud.members(pool)[FAR]["health_reason"]
+        assert Load.count(lab, url(pool), 10)["servers"] == {"vm3": 10}
+        with running(router):
+            wait_until("it answers", lambda: is_health("online"))
+            wait_until("the director knows", lambda: cloud.realized(pool))
+            assert Load.count(lab, url(pool), 10)["servers"] == {"vm3": 5, NAME: 5}
+        director.run(["ip", "route", "del", f"{FAR}/32"])
+        wait_until("there is no way", lambda: is_health("offline"))
+        assert "has no route to" in cloud.members(pool)[FAR]["health_reason"]
+    finally:
+        director.run(["ip", "route", "flush", f"{FAR}/32"], check=False)
+        router.run(["ip", "address", "del", f"{FAR}/32", "dev", "lo"])
+
+
+@FAMILIES
+@pytest.mark.parametrize("data_plane", ["dr", "tun"])
+def test_a_prepared_one_answers_clients_itself(
+    lab: Lab, cloud: Cloud, home: Host, data_plane: str, version: int
+) -> None:
+    """The tunnel is of IPv4 for pools of both families."""
+    address = own(4 if data_plane == "tun" else version)
+    member = remote(address, prepared=True)
+    pool = cloud.pool([], version, data_plane=data_plane, members=[member], monitor=TCP_MONITOR)
+    with tun_device(home, "unpacked") as device, holding(home, pool["address"]):
+        with running(home, device):
+            wait_until("it answers", lambda: get(lab, pool) == NAME)
+            wait_until("probes reach it", lambda: _health(cloud, pool, address) == "online")
+            assert Load.count(lab, url(pool), 20)["servers"] == {NAME: 20}
+            assert said(lab, pool)["client"] != pool["address"]
+        wait_until("probes miss it", lambda: _health(cloud, pool, address) == "offline")
+
+
+def _health(cloud: Cloud, pool: dict[str, Any], name: str) -> Any:
+    return cloud.members(pool)[name]["health"]
