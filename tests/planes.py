@@ -132,6 +132,7 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
             router,
             aliases=draw(st.none() | parts),
             masquerade=draw(st.booleans()),
+            tells_clients=draw(st.booleans()),
         )
     numbers = draw(st.sets(st.integers(1, 14), max_size=6))
     guests = tuple(

@@ -31,6 +31,7 @@ def check_pool(drivers: Drivers, pool: Pool) -> None:
         able = "persistence of clients"
         _need(drivers, pool, "pool.persistence", able, lambda able: able.persistence)
     _check_masquerade(pool)
+    _check_client_address(pool)
     if pool.monitor is not None:
         kind = pool.monitor.type
         _need(
@@ -50,6 +51,23 @@ def _check_masquerade(pool: Pool) -> None:
             "what comes back has to pass it. Set this to false, or choose the data plane nat with "
             f"the translation {' or '.join(ways)}.",
             field="pool.masquerade",
+        )
+
+
+def _check_client_address(pool: Pool) -> None:
+    ways = (Translation.FULL, Translation.EDGE)
+    if pool.client_address is not None and pool.translation not in ways:
+        raise Unsupported(
+            "Only where the director stands in for clients members need to be told of them. Leave "
+            "this out, or choose the data plane nat with the translation full, or edge for the "
+            "remote members that there are.",
+            field="pool.client_address",
+        )
+    if pool.client_address is not None and Protocol.TCP not in {p.protocol for p in pool.ports}:
+        raise Unsupported(
+            "A client's address is told of TCP connections, and the pool has no port of TCP. "
+            "Leave this out.",
+            field="pool.client_address",
         )
 
 

@@ -10,6 +10,7 @@ from cloudlb.model import plain
 from cloudlb.model.errors import InvalidRequest
 from cloudlb.model.network import Address
 from cloudlb.model.pool import (
+    ClientAddress,
     ConnectionCount,
     Failover,
     Forwarding,
@@ -49,6 +50,7 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
         forwarding=None if spec["forwarding"] is None else Forwarding(spec["forwarding"]),
         translation=None if spec["translation"] is None else Translation(spec["translation"]),
         masquerade=spec["masquerade"],
+        client_address=_client_address(spec["client_address"]),
         failover=Failover(spec["failover"]),
         timeouts=_timeouts(spec["timeouts"]),
         monitor=_monitor(spec["monitor"]),
@@ -63,6 +65,10 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
 
 def _monitor(spec: Mapping[str, Any] | None) -> Monitor | None:
     return None if spec is None else plain.decode(Monitor, spec)
+
+
+def _client_address(word: str | None) -> ClientAddress | None:
+    return None if word is None else ClientAddress(word)
 
 
 def _timeouts(spec: Mapping[str, Any] | None) -> Timeouts | None:

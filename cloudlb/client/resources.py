@@ -90,6 +90,8 @@ class Pool(_Spec):
     translation: str | None = Body("translation")
     #: Whether what members begin by themselves gets the pool's address.
     masquerade: bool = Body("masquerade", type=bool)
+    #: How members learn of clients that full NAT hides: ``tcp_option`` or None.
+    client_address: str | None = Body("client_address")
     #: ``preempt`` or ``stay``, of several directors.
     failover: str = Body("failover")
     #: Number by which several directors elect who announces the address; else 0.

@@ -121,6 +121,7 @@ class PoolRow(Base):
     forwarding: Mapped[Word | None]
     translation: Mapped[Word | None]
     masquerade: Mapped[bool] = mapped_column(server_default=false())
+    client_address: Mapped[Word | None]
     monitor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     panic_threshold: Mapped[int] = mapped_column(Integer, server_default="0")
     drain_timeout: Mapped[int] = mapped_column(Integer)

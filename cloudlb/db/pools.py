@@ -15,6 +15,7 @@ from cloudlb.db.records import PoolRecord
 from cloudlb.model import plain
 from cloudlb.model.network import Network
 from cloudlb.model.pool import (
+    ClientAddress,
     ConnectionCount,
     Failover,
     Forwarding,
@@ -48,6 +49,7 @@ def load(row: PoolRow) -> Pool:
             None if row.persistence is None else plain.decode(Persistence, row.persistence)
         ),
         masquerade=row.masquerade,
+        client_address=None if row.client_address is None else ClientAddress(row.client_address),
         timeouts=None if row.timeouts is None else plain.decode(Timeouts, row.timeouts),
         directors=tuple(row.directors),
         failover=Failover(row.failover),
@@ -229,6 +231,7 @@ def _spec(pool: Pool) -> dict[str, object]:
         "forwarding": pool.forwarding,
         "translation": pool.translation,
         "masquerade": pool.masquerade,
+        "client_address": pool.client_address,
         "monitor": plain.encode(pool.monitor),
         "panic_threshold": pool.panic_threshold,
         "drain_timeout": pool.drain_timeout,

@@ -15,7 +15,14 @@ from uuid import UUID
 from cloudlb.drivers import placing
 from cloudlb.drivers.base import Capabilities, DataPlaneDriver, RemoteServers
 from cloudlb.model.dataplane import AliasPart, Frontend, Mode, Plane
-from cloudlb.model.pool import MonitorType, Protocol, Scheduler, Translation
+from cloudlb.model.pool import (
+    ClientAddress,
+    MonitorType,
+    Pool,
+    Protocol,
+    Scheduler,
+    Translation,
+)
 from cloudlb.model.snapshot import PoolView
 
 
@@ -45,17 +52,22 @@ class Nat(DataPlaneDriver):
         plane = placing.plane(view, host, down, _WAYS[translation])
         if plane is None:
             return None
-        masquerade = view.pool.masquerade
-        if plane.frontend and (masquerade or _disguises(plane.frontend)):
-            directors = view.pool.directors
-            part = AliasPart(directors.index(host), len(directors))
-            frontend = replace(plane.frontend, aliases=part, masquerade=masquerade)
-            plane = replace(plane, frontend=frontend)
+        if plane.frontend:
+            plane = replace(plane, frontend=_with_aliases(plane.frontend, view.pool, host))
         return placing.with_known_guests(plane)
 
 
-def _disguises(frontend: Frontend) -> bool:
-    return any(backend.mode is Mode.FULL_NAT for backend in frontend.backends)
+def _with_aliases(frontend: Frontend, pool: Pool, host: str) -> Frontend:
+    """The frontend with its part of the aliases, if there is anything to have one."""
+    disguises = any(backend.mode is Mode.FULL_NAT for backend in frontend.backends)
+    if not (disguises or pool.masquerade):
+        return frontend
+    return replace(
+        frontend,
+        aliases=AliasPart(pool.directors.index(host), len(pool.directors)),
+        masquerade=pool.masquerade,
+        tells_clients=disguises and pool.client_address is ClientAddress.TCP_OPTION,
+    )
 
 
 _WAYS = {

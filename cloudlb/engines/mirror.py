@@ -99,6 +99,7 @@ class PoolState:
             keeps_unknown=self.record.locals > 0,
             aliases=records.aliases(self.record),
             masquerade=self.record.masquerades > 0,
+            tells_clients=self.record.tells_clients > 0,
         )
 
 

@@ -195,6 +195,7 @@ def with_aliases(record: PoolRecord, plane: Plane) -> PoolRecord:
         alias_parts=part.of if part else 0,
         disguises=int(any(b.mode is Mode.FULL_NAT for b in backends)),
         masquerades=int(bool(plane.frontend and plane.frontend.masquerade)),
+        tells_clients=int(bool(plane.frontend and plane.frontend.tells_clients)),
     )
 
 

@@ -125,7 +125,8 @@ class Frontend:
     ``keeps_unknown``: packets in the middle of connections that are not known go to this host's
     own guests among the backends, of which there are some, and not by the algorithm. ``aliases``
     are None without full NAT and without ``masquerade``, with which what members begin by
-    themselves gets the pool's address.
+    themselves gets the pool's address. ``tells_clients``: with full NAT a TCP option tells a
+    member who its client is.
     """
 
     algorithm: Algorithm
@@ -136,6 +137,7 @@ class Frontend:
     keeps_unknown: bool = False
     aliases: AliasPart | None = None
     masquerade: bool = False
+    tells_clients: bool = False
 
 
 @dataclass(frozen=True, slots=True)

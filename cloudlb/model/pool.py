@@ -168,6 +168,12 @@ class Translation(StrEnum):
     FULL = "full"
 
 
+class ClientAddress(StrEnum):
+    """How members learn who their client is where the director stands in for it."""
+
+    TCP_OPTION = "tcp_option"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds without a packet until a connection is forgotten, by its state (L11).
@@ -191,8 +197,9 @@ class Pool:
     virtual router of number ``virtual_router`` (RFC 9568), else that is 0. Where there is a
     ``forwarding`` they are the hosts of the members, and nobody names them. ``translation`` is of
     data planes that translate, else None; a director that does may also ``masquerade`` what
-    members begin by themselves. A removed member keeps its connections for at most
-    ``drain_timeout`` seconds. ``panic_threshold``: see `model.fallback`.
+    members begin by themselves, and tell them the ``client_address`` that full NAT hides. A
+    removed member keeps its connections for at most ``drain_timeout`` seconds.
+    ``panic_threshold``: see `model.fallback`.
     """
 
     id: UUID
@@ -213,6 +220,7 @@ class Pool:
     forwarding: Forwarding | None = None
     translation: Translation | None = None
     masquerade: bool = False
+    client_address: ClientAddress | None = None
     timeouts: Timeouts | None = None
     panic_threshold: int = 0
     drain_timeout: int = 300

@@ -3,6 +3,7 @@
 
 from cloudlb.model.dataplane import Mode
 from cloudlb.model.pool import (
+    ClientAddress,
     ConnectionCount,
     Failover,
     Forwarding,
@@ -177,6 +178,14 @@ SPEC: dict[str, Schema] = {
         "default": False,
         "description": "Connections that members begin by themselves, and send by the director, "
         "get the pool's address and one of [agent] nat_ports. Only where the director translates.",
+    },
+    "client_address": {
+        "type": ["string", "null"],
+        "enum": [None, *(c.value for c in ClientAddress)],
+        "default": None,
+        "description": "How a member learns who its client is where the director stands in for "
+        "it: with tcp_option segments tell it until the connection is established. With the "
+        "translation director, which hides no client, and with other data planes null.",
     },
     "failover": {
         "type": "string",

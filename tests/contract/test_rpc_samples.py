@@ -24,6 +24,7 @@ from cloudlb.model.host import Interface, Inventory, Owner, Role, Server, Uplink
 from cloudlb.model.network import Network
 from cloudlb.model.plain import decode, encode
 from cloudlb.model.pool import (
+    ClientAddress,
     ConnectionCount,
     Failover,
     Forwarding,
@@ -132,6 +133,7 @@ OTHERS = tuple(
         forwarding=(None, *Forwarding)[number % 4],
         translation=(None, *Translation)[number % 4],
         masquerade=number % 4 > 1,
+        client_address=(None, *ClientAddress)[number % 2],
         timeouts=Timeouts(established=3600 + number) if number % 3 else None,
     )
     for number, scheduler in enumerate(Scheduler)

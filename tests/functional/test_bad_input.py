@@ -139,6 +139,7 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
         "forwarding": None,
         "translation": None,
         "masquerade": False,
+        "client_address": None,
         "scheduler": "source_hash",
         "rotation_order": "interleaved",
         "connection_count": "active",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cloudlb.model.pool import Translation
+from cloudlb.model.pool import ClientAddress, Translation
 from tests.functional.control import Control
 
 BY_DIRECTOR = ["director", "full"]
@@ -99,3 +99,40 @@ def test_others_cannot_masquerade(cloud: Control, data_plane: str) -> None:
     answer = cloud.patch(f"/v1/pools/{pool['id']}", {"pool": {"masquerade": True}})
     assert answer.status_code == 400
     assert [each["field"] for each in answer.json["errors"]] == ["pool.masquerade"]
+
+
+@pytest.mark.requirement("L19")
+@pytest.mark.parametrize("translation", ["full", "edge"])
+def test_members_may_be_told_of_clients(cloud: Control, translation: str) -> None:
+    pool = cloud.pool(data_plane="nat", translation=translation, client_address="tcp_option")
+    assert pool["client_address"] == "tcp_option"
+    (view,) = cloud.agents["d1"].pull().pools
+    assert view.pool.client_address is ClientAddress.TCP_OPTION
+    path = f"/v1/pools/{pool['id']}"
+    none = cloud.patch(path, {"pool": {"client_address": None}})
+    assert none.json["pool"]["client_address"] is None
+
+
+@pytest.mark.requirement("L19")
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"data_plane": "nat", "translation": "director"}, "stands in for clients"),
+        ({"data_plane": "dr"}, "stands in for clients"),
+        (
+            {"data_plane": "nat", "ports": [{"protocol": "udp", "port": 53}]},
+            "the pool has no port of TCP",
+        ),
+        ({"data_plane": "nat", "client_address": "proxy"}, "must be one of"),
+    ],
+)
+def test_members_are_not_told_what_they_see_or_cannot_hear(
+    cloud: Control, spec: dict[str, Any], words: str
+) -> None:
+    network = cloud.get("/v1/networks").json["networks"][0]["id"]
+    base = {"network_id": network, "name": "x", "ports": [{"protocol": "tcp", "port": 80}]}
+    answer = cloud.post("/v1/pools", {"pool": base | {"client_address": "tcp_option"} | spec})
+    assert answer.status_code == 400
+    (problem,) = answer.json["errors"]
+    assert problem["field"] == "pool.client_address"
+    assert words in problem["message"]

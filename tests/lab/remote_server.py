@@ -7,6 +7,7 @@ Prints "ready" when it listens, and ends with its standard input.
 
 import contextlib
 import fcntl
+import ipaddress
 import json
 import socket
 import struct
@@ -16,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 NAME = "remote"
 _TUNSETIFF, _TUN = 0x400454CA, 0x1101  # a queue of a tun device, packets alone (linux/if_tun.h)
+_TCP_SAVE_SYN, _TCP_SAVED_SYN = 27, 28  # linux/tcp.h
+_NO_OPERATION, _CLIENT = 1, 254  # kinds of TCP options
 _INSIDE = 4, 41  # IPv4 and IPv6 in an IP packet (RFC 2003, RFC 4213)
 
 
@@ -26,12 +29,24 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         client = self.client_address[0].removeprefix("::ffff:")
-        body = json.dumps({"server": NAME, "client": client}).encode()
+        body = json.dumps({"server": NAME, "client": client, "told": self._told()}).encode()
         self.send_response(200)
         self.send_header("X-Server", NAME)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _told(self) -> str:
+        """The client's address and port by an option of its SYN; empty without one."""
+        header = self.connection.getsockopt(socket.IPPROTO_TCP, _TCP_SAVED_SYN, 200)
+        rest = header[20 if header[0] >> 4 == 4 else 40 :][20:]
+        while rest and rest[0]:
+            length = 1 if rest[0] == _NO_OPERATION else rest[1]
+            if rest[0] == _CLIENT:
+                port = int.from_bytes(rest[2:4])
+                return f"{ipaddress.ip_address(rest[4:length])} {port}"
+            rest = rest[length:]
+        return ""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -62,6 +77,7 @@ def main() -> None:
         for protocol in _INSIDE:
             threading.Thread(target=unpack, args=(device, protocol), daemon=True).start()
     server = Server(("::", 80), Answer)
+    server.socket.setsockopt(socket.IPPROTO_TCP, _TCP_SAVE_SYN, 1)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()

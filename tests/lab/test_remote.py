@@ -97,12 +97,29 @@ def test_it_shares_requests_with_guests_that_are_translated_at_their_taps(
         result = Load.count(lab, url(pool), 40)
         assert (result["failed"], result["servers"]) == (0, {"vm1": 20, NAME: 20})
         clients = {one["server"]: one["client"] for one in (said(lab, pool) for _ in range(2))}
-    assert clients[NAME] == pool["address"]
-    assert clients["vm1"] != pool["address"]
+        assert clients[NAME] == pool["address"]
+        assert clients["vm1"] != pool["address"]
     counted = {m["name"]: m for m in cloud.stats(pool)["stats"]["members"]}
     assert [counted[own(version)]["estimated"], counted["vm1"]["estimated"]] == [True, False]
     assert counted[own(version)]["connections"] == 21
     assert counted[own(version)]["packets_out"] > 21
+
+
+@FAMILIES
+@pytest.mark.requirement("L19")
+def test_it_is_told_who_its_clients_are(lab: Lab, cloud: Cloud, home: Host, version: int) -> None:
+    """A program asks its kernel for the SYN; curl says which port it had."""
+    members = [remote(own(version))]
+    pool = cloud.pool([], version, data_plane="nat", translation="full", members=members)
+    with running(home):
+        assert said(lab, pool)["told"] == ""
+        cloud.change(pool, "PATCH", "", {"pool": {"client_address": "tcp_option"}})
+        done = lab.host("client").run(
+            ["curl", "-s", "-m", "5", "-w", "\n%{local_ip} %{local_port}", url(pool)]
+        )
+        answer, client = done.stdout.splitlines()
+        assert json.loads(answer)["told"] == client
+        assert Load.count(lab, url(pool), 40)["servers"] == {NAME: 40}
 
 
 @pytest.mark.requirement("L13")

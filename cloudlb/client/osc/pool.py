@@ -40,6 +40,7 @@ class _Pools(Noun):
         arguments.add(parser, "--forwarding", spec)
         arguments.add(parser, "--translation", spec)
         arguments.add_switch(parser, "--masquerade", spec)
+        arguments.add(parser, "--client-address", spec)
         arguments.add(parser, "--failover", spec)
         arguments.add(parser, "--monitor", spec, metavar=_settings(MONITOR))
         arguments.add(parser, "--panic-threshold", spec, metavar="<percent>")
@@ -118,6 +119,7 @@ class UnsetPool(_Pools, Unset):
         ("--forwarding", "forwarding"),
         ("--translation", "translation"),
         ("--masquerade", "masquerade"),
+        ("--client-address", "client_address"),
         ("--failover", "failover"),
         ("--monitor", "monitor"),
         ("--panic-threshold", "panic_threshold"),

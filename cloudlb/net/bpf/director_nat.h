@@ -18,6 +18,7 @@
 #include "parse.h"
 #include "quoted.h"
 #include "rewrite.h"
+#include "tell.h"
 
 /* For bpf_loop: the first port that no session with the same end of the member has, and no service.
  */
@@ -116,9 +117,12 @@ static __always_inline int is_of_client(const struct session *session, const str
 	       same_address(&session->client, &p->source);
 }
 
+#define STILL_OPENING -1
+#define UNDER_WAY -2
+
 /* Remember a client's packet in a session with an alias, which becomes the key's client. Without
  * one the member could not answer, so the packet is refused. Returns the event to count then, else
- * -1. A member that has closed its side may have its session forgotten before the client does. Other
+ * whether the connection was still opening. A member that has closed its side may have its session forgotten before the client does. Other
  * directors hear of the connection only now: without its alias it is of no use to them.
  */
 static __always_inline int remember_disguised(struct session_key *key, const struct port *port,
@@ -127,7 +131,7 @@ static __always_inline int remember_disguised(struct session_key *key, const str
 	struct flow_key known;
 	struct flow *flow = flow_of(&known, port, p);
 	struct session *session;
-	__u32 alias;
+	__u32 alias, state;
 
 	if (!flow)
 		return EVENT_TABLE_FULL;
@@ -136,15 +140,16 @@ static __always_inline int remember_disguised(struct session_key *key, const str
 	if (session && !is_of_client(session, p))
 		return EVENT_SESSION_CLASH;
 	if (session) {
+		state = session->state;
 		follow_client(session, p);
-		return -1;
+		return state == FLOW_OPENING ? STILL_OPENING : UNDER_WAY;
 	}
 	alias = find_alias(key, p, port->network, number, flow);
 	if (!alias)
 		return EVENT_NO_ALIAS;
 	stand_in(key, p, alias);
 	share(&known, flow);
-	return -1;
+	return opens(p) ? STILL_OPENING : UNDER_WAY;
 }
 
 /* To the member itself where it is on the link, else by the host's routes. */
@@ -211,7 +216,11 @@ GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const str
 	       write_outer(skb, p, SOURCE, &p->source, &pools.address);
 }
 
-/* Returns the connection's alias, which is 0 without full NAT, or -1 if the packet is refused. */
+#define IS_OPENING 0x10000
+
+/* Returns the connection's alias, which is 0 without full NAT, or -1 if the packet is refused. With
+ * an alias IS_OPENING says that the connection is not established yet.
+ */
 GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u32 choice)
 {
 	__u32 number = NUMBER_OF(choice), mode = choice >> MODE_SHIFT;
@@ -231,7 +240,9 @@ GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u
 		count_event(refusal);
 		return -1;
 	}
-	return mode == MODE_FULL_NAT ? bpf_ntohs(key.client_port) : 0;
+	if (mode != MODE_FULL_NAT)
+		return 0;
+	return bpf_ntohs(key.client_port) | (refusal == STILL_OPENING ? IS_OPENING : 0);
 }
 
 GLOBAL int write_segment(struct __sk_buff *skb, const struct packet *p,
@@ -256,15 +267,25 @@ GLOBAL int write_segment(struct __sk_buff *skb, const struct packet *p,
 	return write_end(skb, p, DESTINATION, &from, &to);
 }
 
+static __always_inline int tells_clients(const struct member *member)
+{
+	struct pool *pool = bpf_map_lookup_elem(&pools, &member->pool);
+
+	return pool && pool->tells_clients;
+}
+
 static __always_inline int translate_segment(struct __sk_buff *skb, const struct port *port,
 					     const struct packet *p,
 					     const struct member *member, __u32 choice)
 {
 	int alias = remember_segment(port, p, choice);
 
-	return alias < 0 ? -1 :
-			   write_segment(skb, p, member, alias,
-					 port_of_member(port, p, member, choice >> MODE_SHIFT));
+	if (alias < 0 || write_segment(skb, p, member, alias & ~IS_OPENING,
+				       port_of_member(port, p, member, choice >> MODE_SHIFT)))
+		return -1;
+	return alias & IS_OPENING && p->protocol == IPPROTO_TCP && tells_clients(member) ?
+		       tell_client(skb, p) :
+		       0;
 }
 
 /* A client's packet, or an error about what its member has sent. */

@@ -137,6 +137,7 @@ class PoolRecord(NamedTuple):
     alias_parts: int
     disguises: int
     masquerades: int
+    tells_clients: int
 
 
 class MemberState(IntEnum):
@@ -384,6 +385,7 @@ class Event(IntEnum):
     HELD = 11
     PASSED_ON = 12
     NO_ALIAS = 13
+    CLIENT_UNTOLD = 14
 
 
 class Settings(NamedTuple):
@@ -410,7 +412,7 @@ AT_DIRECTOR = 1 << 31
 NO_PORT = PORT.unpack(bytes(PORT.size))
 VIP_KEY = Codec(VipKey, "I16s")
 SERVICE_KEY = Codec(ServiceKey, "I16s2sBx")
-POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHHHH")
+POOL = Codec(PoolRecord, "16sI16sIIIIIIIIIIIIIHHHHH2x")
 NO_POOL = POOL.unpack(bytes(POOL.size))
 MEMBER = Codec(MemberRecord, "16sIII6sBB16s2sBB")
 NO_MEMBER = MEMBER.unpack(bytes(MEMBER.size))

@@ -99,6 +99,8 @@ struct pool {
 	__u16 alias_parts; /* .. the number of directors; 0: neither full NAT nor masquerading */
 	__u16 disguises;   /* full NAT: new connections get an alias */
 	__u16 masquerades; /* what members begin by themselves gets the address and an alias */
+	__u16 tells_clients; /* a TCP option says who is behind an alias */
+	__u16 pad;
 };
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
@@ -318,6 +320,7 @@ enum event {
 	EVENT_HELD,
 	EVENT_PASSED_ON,
 	EVENT_NO_ALIAS,
+	EVENT_CLIENT_UNTOLD,
 	EVENT_COUNT,
 };
 

@@ -172,6 +172,7 @@ def pool():
         "forwarding": None,
         "translation": None,
         "masquerade": False,
+        "client_address": None,
         "failover": "preempt",
         "virtual_router": 0,
         "monitor": None,

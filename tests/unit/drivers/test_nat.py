@@ -17,6 +17,7 @@ from cloudlb.drivers.nat import Nat
 from cloudlb.model.dataplane import BackendState, Mode, Plane
 from cloudlb.model.network import Address
 from cloudlb.model.pool import (
+    ClientAddress,
     Placement,
     Protocol,
     Scheduler,
@@ -52,6 +53,11 @@ def by(translation: Translation, *members: MemberView, address: Address = VIP4) 
     return replace(one, pool=replace(one.pool, translation=translation))
 
 
+def told(one: PoolView) -> PoolView:
+    """A pool that tells members of clients."""
+    return replace(one, pool=replace(one.pool, client_address=ClientAddress.TCP_OPTION))
+
+
 def remote(number: int, address: str, port: int | None = None) -> MemberView:
     """A server on no host with an agent."""
     own = ip_address(address)
@@ -79,6 +85,8 @@ CASES = {
     "by the director, compute": Case(by(Translation.DIRECTOR, *PAIR), "c1"),
     "full": Case(by(Translation.FULL, *PAIR)),
     "full, IPv6": Case(by(Translation.FULL, *PAIR, address=VIP6)),
+    "full, clients told": Case(told(by(Translation.FULL, *PAIR))),
+    "by the director, clients told": Case(told(by(Translation.DIRECTOR, *PAIR))),
     "a remote server": Case(view(PAIR[0], remote(4, "203.0.113.4", port=8081))),
     "a remote server, compute": Case(view(PAIR[0], remote(4, "203.0.113.4")), "c1"),
     "a remote server, IPv6": Case(view(PAIR[0], remote(4, "2001:db8:1::4"), address=VIP6)),
