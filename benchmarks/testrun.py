@@ -138,7 +138,8 @@ class Rig:
         pins = BPFFS / "floors"
         pins.mkdir()
         with self.libbpf.open_object(target) as handle:
-            for name, fd in self.libbpf.load(handle, pins, {}).items():
+            self.libbpf.prepare(handle, pins, {})
+            for name, fd in self.libbpf.load(handle).items():
                 self.libbpf.pin(fd, pins / name)
                 self.programs[name] = self.libbpf.get(pins / name)
 

@@ -40,6 +40,7 @@ from cloudlb.net.packet import PORTS, ReservedPorts
 LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 0.1  # new targets are noticed by then
 _SHORTEST_TURN = 0.01  # what is due meanwhile is sent together, what arrives is read together
+_NO_CHANCE = 3  # misses in a row for a reason that is news
 _MOST_AT_ONCE = 256  # thousands of new targets must not fill the queues of the way
 
 
@@ -298,9 +299,19 @@ class Prober:
         is_clear = target.member_id not in self._suspects
         if new.health is Health.ONLINE or new.misses >= target.monitor.fall:
             self._suspects -= {target.member_id}
-        if new.health is old.health and (is_clear or target.member_id in self._suspects):
+        is_same = new.health is old.health and (is_clear or target.member_id in self._suspects)
+        if is_same and not _has_another_reason(watch, outcome):
             return None
+        watch.reason, watch.others = outcome.reason, 0
         return Verdict(target.member_id, target.pool_id, new.health, outcome.reason)
+
+
+def _has_another_reason(watch: Watch, outcome: Outcome) -> bool:
+    """Whether a dead member's probes fail for another reason than was told, and not by turns."""
+    if watch.record.health is not Health.OFFLINE or outcome.answered:
+        return False
+    watch.others = 0 if outcome.reason == watch.reason else watch.others + 1
+    return watch.others >= _NO_CHANCE
 
 
 def _tokens() -> Iterator[int]:

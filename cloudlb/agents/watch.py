@@ -26,8 +26,8 @@ class Watch:
     """What a prober keeps of one member. ``turn`` tells its latest entry in the agenda.
 
     ``is_regular`` once its place in the interval is chosen, ``is_settled`` while another answer
-    changes nothing.
-    ``refused_at``: when a datagram was sent that the member's kernel has refused.
+    changes nothing. ``reason`` is the latest that was told, ``others`` counts misses in a row that
+    had another one. ``refused_at``: when a datagram was sent that the member's kernel has refused.
     """
 
     __slots__ = (
@@ -37,7 +37,9 @@ class Watch:
         "is_regular",
         "is_settled",
         "mac",
+        "others",
         "question",
+        "reason",
         "record",
         "refused_at",
         "target",
@@ -48,6 +50,7 @@ class Watch:
         self.record, self.turn, self.is_over = record, 0, False
         self.is_regular = self.is_settled = False
         self.refused_at = float("-inf")
+        self.reason, self.others = "", 0
         self.aim(target)
 
     def aim(self, target: Target) -> None:

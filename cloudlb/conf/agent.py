@@ -109,16 +109,14 @@ OPTIONS = [
         default=262144,
         min=1024,
         help="Connections that a director remembers. When the table is full, established "
-        "connections stay and further ones are spread by a hash of their addresses and ports. "
-        "Changing it makes the director forget the connections that it remembers.",
+        "connections stay and further ones are spread by a hash of their addresses and ports.",
     ),
     cfg.IntOpt(
         "client_table_size",
         default=262144,
         min=1024,
         help="Clients that a director keeps with their members, for pools with persistence. When "
-        "the table is full, those that are known stay and further ones are not bound. Changing it "
-        "makes the director forget its connections.",
+        "the table is full, those that are known stay and further ones are not bound.",
     ),
     cfg.IntOpt(
         "fragment_table_size",
@@ -126,7 +124,7 @@ OPTIONS = [
         min=1024,
         help="Fragmented datagrams that are under way at a time, to pools of this director or to "
         "and from members behind edge NAT here. When the table is full, the oldest ones give "
-        "way. Changing it makes the director forget its connections.",
+        "way.",
     ),
     cfg.IntOpt(
         "member_table_size",
@@ -135,7 +133,7 @@ OPTIONS = [
         max=1 << 24,
         help="Members that a host directs or serves, of all its pools together. Each takes some "
         "100 octets, and 32 more on every CPU. A pool for whose members there is no room is not "
-        "realized. Changing it makes the director forget its connections.",
+        "realized.",
     ),
     cfg.StrOpt(
         "nat_ports",

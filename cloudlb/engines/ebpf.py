@@ -125,6 +125,7 @@ class EbpfEngine(Engine):
                 self._port_records[Number(port.index)] = record
             for direction, program in _PROGRAMS[port.kind].items():
                 self._put(port.index, direction, program)
+            self._programs.catch_up()
             for state in self._mirror.pools.values():
                 self._deliveries.add(state, port)
         self._ports[port.index] = port

@@ -123,6 +123,8 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
         "name": "second",
         "port": None,
         "backup": False,
+        "remote": False,
+        "prepared": False,
         "admin_state_up": True,
     }
     if "networks" in path:

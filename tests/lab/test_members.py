@@ -40,7 +40,9 @@ def test_a_member_that_refuses_connections_is_offline(lab: Lab, cloud: Cloud) ->
     monitor = TCP_MONITOR | {"port": 9}
     pool = cloud.pool(["vm1"], monitor=monitor)
     wait_until("it is offline", lambda: _health(cloud, pool, "vm1") == "offline")
-    assert "port 9" in cloud.members(pool)["vm1"]["health_reason"]
+    wait_until(
+        "that is the reason", lambda: "port 9" in cloud.members(pool)["vm1"]["health_reason"]
+    )
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,17 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__set_pin_path": (c_int, (c_void_p, c_char_p)),
     "bpf_map__set_max_entries": (c_int, (c_void_p, c_uint32)),
     "bpf_map__is_internal": (ctypes.c_bool, (c_void_p,)),
+    "bpf_map__type": (c_uint32, (c_void_p,)),
+    "bpf_map__key_size": (c_uint32, (c_void_p,)),
+    "bpf_map__value_size": (c_uint32, (c_void_p,)),
+    "bpf_map__max_entries": (c_uint32, (c_void_p,)),
+    "bpf_map__map_flags": (c_uint32, (c_void_p,)),
+    "bpf_map__btf_key_type_id": (c_uint32, (c_void_p,)),
+    "bpf_map__btf_value_type_id": (c_uint32, (c_void_p,)),
+    "bpf_object__btf": (c_void_p, (c_void_p,)),
+    "btf__load_from_kernel_by_id": (c_void_p, (c_uint32,)),
+    "btf__raw_data": (c_void_p, (c_void_p, POINTER(c_uint32))),
+    "btf__free": (None, (c_void_p,)),
     "bpf_program__name": (c_char_p, (c_void_p,)),
     "bpf_program__fd": (c_int, (c_void_p,)),
     "bpf_obj_pin": (c_int, (c_int, c_char_p)),
@@ -44,6 +56,17 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "libbpf_num_possible_cpus": (c_int, ()),
 }
 
+_SHAPE = {
+    "kind": "bpf_map__type",
+    "key_size": "bpf_map__key_size",
+    "value_size": "bpf_map__value_size",
+    "entries": "bpf_map__max_entries",
+    "flags": "bpf_map__map_flags",
+    "key_type": "bpf_map__btf_key_type_id",
+    "value_type": "bpf_map__btf_value_type_id",
+}
+_NO_EXIST = 1  # linux/bpf.h
+
 
 def _load() -> ctypes.CDLL:
     library = ctypes.CDLL("libbpf.so.1", use_errno=True)
@@ -54,7 +77,7 @@ def _load() -> ctypes.CDLL:
 
 
 class _MapInfo(ctypes.Structure):
-    """The head of struct bpf_map_info (linux/bpf.h)."""
+    """The head of struct bpf_map_info (linux/bpf.h), as far as Linux 6.1 has it."""
 
     _fields_ = (
         ("type", c_uint32),
@@ -63,7 +86,36 @@ class _MapInfo(ctypes.Structure):
         ("value_size", c_uint32),
         ("max_entries", c_uint32),
         ("map_flags", c_uint32),
+        ("name", ctypes.c_char * 16),
+        ("ifindex", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("netns_dev", c_uint64),
+        ("netns_ino", c_uint64),
+        ("btf_id", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MapShape:
+    """What a map is: ``kind`` and ``flags`` as in linux/bpf.h, and the numbers of the types of its
+    keys and values in ``types``, which is BTF and empty where there are none.
+    """
+
+    kind: int
+    key_size: int
+    value_size: int
+    entries: int
+    flags: int
+    key_type: int
+    value_type: int
+    types: bytes
+
+    @property
+    def outline(self) -> tuple[int, ...]:
+        """All but the types."""
+        return self.kind, self.key_size, self.value_size, self.entries, self.flags
 
 
 class _TestRunOptions(ctypes.Structure):
@@ -106,12 +158,13 @@ class Libbpf:
         finally:
             self._lib.bpf_object__close(handle)
 
-    def load(self, handle: c_void_p, pins: Path, sizes: dict[str, int]) -> dict[str, int]:
-        """Load an object; its maps are those pinned under ``pins``, made there when absent.
+    def prepare(self, handle: c_void_p, pins: Path, sizes: dict[str, int]) -> dict[str, MapShape]:
+        """Have an object's maps be those pinned under ``pins``, to be made there when absent.
 
-        ``sizes`` sets the number of entries of maps by name. Returns the programs' file
-        descriptors by name, valid until the object is closed.
+        ``sizes`` sets the number of entries of maps by name. Returns what they have to be.
         """
+        types = self._raw(self._lib.bpf_object__btf(handle))
+        shapes: dict[str, MapShape] = {}
         for bpf_map in self._each(self._lib.bpf_object__next_map, handle):
             if self._lib.bpf_map__is_internal(bpf_map):
                 continue
@@ -119,6 +172,14 @@ class Libbpf:
             self._check(self._lib.bpf_map__set_pin_path(bpf_map, str(pins / name).encode()), name)
             if name in sizes:
                 self._check(self._lib.bpf_map__set_max_entries(bpf_map, sizes[name]), name)
+            numbers = {field: getattr(self._lib, f)(bpf_map) for field, f in _SHAPE.items()}
+            shapes[name] = MapShape(**numbers, types=types if numbers["value_type"] else b"")
+        return shapes
+
+    def load(self, handle: c_void_p) -> dict[str, int]:
+        """Load an object that was prepared. Returns the programs' file descriptors by name, valid
+        until the object is closed.
+        """
         self._check(self._lib.bpf_object__load(handle), "load")
         return {
             self._lib.bpf_program__name(p).decode(): self._lib.bpf_program__fd(p)
@@ -133,15 +194,60 @@ class Libbpf:
         """A file descriptor of what is pinned there."""
         return self._check(self._lib.bpf_obj_get(str(path).encode()), path)
 
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[int]:
+        """A file descriptor of what is pinned there, for a while."""
+        fd = self.get(path)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
     def map_shape(self, fd: int) -> tuple[int, int, int]:
         """Key size, value size and number of entries of a map."""
+        info = self._info(fd)
+        return info.key_size, info.value_size, info.max_entries
+
+    def pinned_shape(self, path: Path) -> MapShape:
+        """What the map that is pinned there is."""
+        with self.opened(path) as fd:
+            info = self._info(fd)
+        return MapShape(
+            kind=info.type,
+            key_size=info.key_size,
+            value_size=info.value_size,
+            entries=info.max_entries,
+            flags=info.map_flags,
+            key_type=info.btf_key_type_id,
+            value_type=info.btf_value_type_id,
+            types=self._kernel_types(info.btf_id) if info.btf_value_type_id else b"",
+        )
+
+    def _info(self, fd: int) -> _MapInfo:
         info, length = _MapInfo(), c_uint32(ctypes.sizeof(_MapInfo))
         self._check(self._lib.bpf_obj_get_info_by_fd(fd, byref(info), byref(length)), "info")
-        return info.key_size, info.value_size, info.max_entries
+        return info
+
+    def _kernel_types(self, number: int) -> bytes:
+        types = self._lib.btf__load_from_kernel_by_id(number)
+        if not types:
+            raise self._error("btf__load_from_kernel_by_id", number)
+        try:
+            return self._raw(types)
+        finally:
+            self._lib.btf__free(types)
+
+    def _raw(self, types: int) -> bytes:
+        length = c_uint32()
+        return ctypes.string_at(self._lib.btf__raw_data(types, byref(length)), length.value)
 
     def update(self, fd: int, key: bytes, value: bytes) -> None:
         """Set an element."""
         self._check(self._lib.bpf_map_update_elem(fd, key, value, 0), "update")
+
+    def add(self, fd: int, key: bytes, value: bytes) -> None:
+        """Set an element that is not there yet."""
+        self._check(self._lib.bpf_map_update_elem(fd, key, value, _NO_EXIST), "add")
 
     def update_batch(self, fd: int, keys: bytes, values: bytes, count: int) -> None:
         """Set ``count`` elements whose keys and values stand one after the other."""

@@ -18,6 +18,31 @@ V = TypeVar("V", bound=tuple[object, ...])
 _BATCH = 4096
 
 
+def batches(
+    libbpf: Libbpf, fd: int, key_size: int, value_size: int
+) -> Iterator[tuple[list[bytes], list[bytes]]]:
+    """Keys and values, many at a time; what changes meanwhile may be missed or met twice."""
+    cursor: bytes | None = None
+    count = _BATCH
+    while True:
+        try:
+            cursor, keys, values, got = libbpf.lookup_batch(
+                fd, cursor, (key_size, value_size), count
+            )
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            count *= 2
+            continue
+        yield _cut(keys, key_size, got), _cut(values, value_size, got)
+        if cursor is None:
+            return
+
+
+def _cut(octets: bytes, size: int, count: int) -> list[bytes]:
+    return [octets[at : at + size] for at in range(0, size * count, size)]
+
+
 class BpfMap(Generic[K, V]):
     """A pinned map with its records.
 
@@ -65,24 +90,11 @@ class BpfMap(Generic[K, V]):
 
     def items(self) -> Iterator[tuple[K, V]]:
         """All elements; those that change meanwhile may be missed or met twice."""
-        cursor: bytes | None = None
-        count = _BATCH
-        key_size, value_size = self._key.size, self._value.size
-        while True:
-            try:
-                cursor, keys, values, got = self._libbpf.lookup_batch(
-                    self.fd, cursor, (key_size, value_size), count
-                )
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                count *= 2
-                continue
-            for i in range(got):
-                key = self._key.unpack(keys[i * key_size : (i + 1) * key_size])
-                yield key, self._value.unpack(values[i * value_size : (i + 1) * value_size])
-            if cursor is None:
-                return
+        sizes = self._key.size, self._value.size
+        for keys, values in batches(self._libbpf, self.fd, *sizes):
+            yield from zip(
+                map(self._key.unpack, keys), map(self._value.unpack, values), strict=True
+            )
 
 
 class NumberArray(BpfMap[Number, Number]):

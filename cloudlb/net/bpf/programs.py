@@ -3,11 +3,12 @@
 
 Below the directory on the BPF file system, ``maps-<digest of their layout>-<sizes of tables>``
 holds the maps and ``programs-<digest of the sources>-<sizes of tables>`` the programs. A new
-version with the same layout takes the maps over with all connections in them; one with another
-layout or other sizes starts with empty maps.
+version with the same layout takes the maps over with all connections in them; with another layout
+or other sizes it gets what is in them (see `carry`).
 """
 
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from pathlib import Path
 from cloudlb.model.dataplane import TableSizes
 from cloudlb.model.errors import EngineError
 from cloudlb.net.bpf import build, layout
+from cloudlb.net.bpf.carry import Former
 from cloudlb.net.bpf.layout import (
     Client,
     ClientKey,
@@ -49,8 +51,8 @@ from cloudlb.net.bpf.ring import Ring
 
 SOURCE = "cloudlb.bpf.c"
 _RUN_FRAME = bytes(64)
-_DRAFT = "programs-draft"
-_OURS = re.compile(rf"(maps|programs)-[0-9a-f]{{16}}(-\d+)+|{_DRAFT}")
+_OURS = re.compile(r"(maps|programs)-([0-9a-f]{16}(-\d+)+|draft)")
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Programs:
         tables = "-".join(map(str, astuple(sizes)))
         self.version = f"{build.digest()}-{tables}"
         self._root = bpffs
+        self._former: Former | None = None
         self._pinned = bpffs / f"programs-{self.version}"
         self.pins = bpffs / f"maps-{_layout_digest()}-{tables}"
         try:
@@ -112,8 +115,16 @@ class Programs:
         """Run a program once, outside any packet's way; what it returns."""
         return self.libbpf.test_run(self._fds[name], frame)[0]
 
+    def catch_up(self) -> None:
+        """Take over what the programs of a former version have remembered meanwhile; to be called
+        when an interface has got those of this one.
+        """
+        if self._former:
+            self._former.catch_up(self.pins)
+
     def remove_others(self) -> None:
         """Remove the pins of other versions; to be called when nothing is attached to them."""
+        self._former = None
         for path in pinned(self._root):
             if path not in (self._pinned, self.pins):
                 shutil.rmtree(path)
@@ -127,17 +138,43 @@ class Programs:
             getattr(self.maps, name).close()
 
     def _load(self, path: Path, sizes: TableSizes) -> None:
-        """Programs are pinned in a draft directory first: a crash leaves no half set."""
-        draft = self._root / _DRAFT
-        for directory in (draft, self._pinned):
+        """What a former version knows goes over if it can; if not, the maps start empty."""
+        others = [p for p in pinned(self._root) if p.name.startswith("maps-") and p != self.pins]
+        former = max(others, key=lambda p: p.stat().st_mtime_ns, default=None)
+        if former and not self.pins.is_dir():
+            try:
+                self._make(path, sizes, former)
+            except OSError as error:
+                LOG.warning(
+                    "maps=%s state=dropped: they cannot be carried over: %s", former, error
+                )
+            else:
+                LOG.info("maps=%s state=carried-over", former)
+                return
+        self._make(path, sizes)
+
+    def _make(self, path: Path, sizes: TableSizes, former: Path | None = None) -> None:
+        """Everything is pinned in draft directories first: a crash leaves no half set."""
+        programs, maps = (self._root / f"{kind}-draft" for kind in ("programs", "maps"))
+        for directory in (programs, maps, self._pinned):
             if directory.is_dir():
                 shutil.rmtree(directory)
-        self.pins.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
+        if self.pins.is_dir():
+            maps = self.pins
+        maps.mkdir(parents=True, exist_ok=True)
+        programs.mkdir()
         with self.libbpf.open_object(path) as handle:
-            for name, fd in self.libbpf.load(handle, self.pins, _by_map(sizes)).items():
-                self.libbpf.pin(fd, draft / name)
-        draft.rename(self._pinned)
+            shapes = self.libbpf.prepare(handle, maps, _by_map(sizes))
+            self._former = Former(self.libbpf, former, shapes) if former else None
+            if self._former:
+                self._former.share(maps)
+            for name, fd in self.libbpf.load(handle).items():
+                self.libbpf.pin(fd, programs / name)
+        if self._former:
+            self._former.copy(maps)
+        programs.rename(self._pinned)
+        if maps != self.pins:
+            maps.rename(self.pins)
 
 
 def pinned(root: Path) -> list[Path]:

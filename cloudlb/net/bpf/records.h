@@ -2,7 +2,8 @@
 /* The records of the maps, which the programs share with the agent: layout.py names the same
  * fields, and the sizes are compared when the object is loaded. Addresses are 16 bytes, IPv4 as
  * ::ffff:a.b.c.d (RFC 4291, 2.5.5.2); ports and words of addresses are in network order, all else
- * in the host's.
+ * in the host's. Another version's records are carried over by the names of their fields (carry.py):
+ * one that is to mean something else gets another name.
  */
 #pragma once
 

@@ -123,6 +123,26 @@ class TestRiseAndFall:
         director.answered("RA")
         assert director.turn(5) == []
 
+    def test_a_dead_member_that_is_silent_for_another_reason_says_so(
+        self, director: Director
+    ) -> None:
+        director.probes(target())
+        for _ in range(3):
+            silent = director.missed()
+        refused = [director.answered("RA") for _ in range(5)]
+        assert [_health(verdicts) for verdicts in refused] == [[], [], OFFLINE, [], []]
+        assert (silent[0].reason, refused[2][0].reason) == (
+            "no answer within 1 s, 3 times in a row",
+            "refuses connections to port 80",
+        )
+
+    def test_reasons_by_turns_are_no_news(self, director: Director) -> None:
+        director.probes(target(monitor=replace(CALM, fall=2)))
+        director.missed()
+        assert _health(director.missed()) == OFFLINE
+        for _ in range(3):
+            assert director.answered("RA") == director.missed() == []
+
 
 class TestStrangers:
     """What is no answer to a probe under way says nothing of the member."""
