@@ -14,7 +14,7 @@ from cloudlb.net.hop import NextHop, next_hops
 from cloudlb.net.link import Link
 
 LOG = logging.getLogger(__name__)
-_Way = tuple[Link, Address]
+_Way = tuple[int, str, Address]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,9 @@ class Hops:
     def towards(self, link: Link, address: Address) -> Hop:
         """The next hop on a link towards an address, as the latest refresh has found it."""
         with self._lock:
-            self._wanted.add((link, address))
-            return self._known.get((link, address), Hop())
+            way = link.index, link.name, address
+            self._wanted.add(way)
+            return self._known.get(way, Hop())
 
     def refresh(self) -> bool:
         """Ask again; whether anything is otherwise than it was.
@@ -65,32 +66,31 @@ class Hops:
         """
         with self._lock:
             wanted, old = set(self._wanted), self._known
-        found = {
-            (link, address): _judge(link, address, hop, asked_before=(link, address) in old)
-            for link, hops in self._look(wanted).items()
-            for address, hop in hops.items()
-        }
+        found = {way: old[way] for way in wanted if way in old}
+        for (index, name), addresses in _by_link(wanted).items():
+            try:
+                hops = self._ask(index, addresses)
+            except OSError as error:
+                LOG.warning("interface=%s next hops unknown: %s", name, error)
+                continue
+            for address, hop in hops.items():
+                way = index, name, address
+                found[way] = _judge(name, address, hop, asked_before=way in old)
         with self._lock:
             self._known = found
         return any(hop != old.get(way, Hop()) for way, hop in found.items())
 
-    def _look(self, wanted: Collection[_Way]) -> dict[Link, Mapping[Address, NextHop]]:
-        by_link: dict[Link, list[Address]] = defaultdict(list)
-        for link, address in wanted:
-            by_link[link].append(address)
-        found: dict[Link, Mapping[Address, NextHop]] = {}
-        for link, addresses in by_link.items():
-            try:
-                found[link] = self._ask(link.index, addresses)
-            except OSError as error:
-                LOG.debug("interface=%s next hops unknown: %s", link.name, error)
-                found[link] = dict.fromkeys(addresses, NextHop())
-        return found
+
+def _by_link(ways: Collection[_Way]) -> dict[tuple[int, str], list[Address]]:
+    found: dict[tuple[int, str], list[Address]] = defaultdict(list)
+    for index, name, address in ways:
+        found[index, name].append(address)
+    return found
 
 
-def _judge(link: Link, address: Address, hop: NextHop, *, asked_before: bool) -> Hop:
+def _judge(interface: str, address: Address, hop: NextHop, *, asked_before: bool) -> Hop:
     if hop.address is None:
-        return Hop(obstacle=f"the director has no route to {address} by {link.name}")
+        return Hop(obstacle=f"the director has no route to {address} by {interface}")
     if hop.mac or not asked_before:
         return Hop(hop.mac)
-    return Hop(obstacle=f"nobody answers for {hop.address} on {link.name} of the director")
+    return Hop(obstacle=f"nobody answers for {hop.address} on {interface} of the director")

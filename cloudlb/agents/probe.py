@@ -40,7 +40,7 @@ from cloudlb.net.packet import PORTS, ReservedPorts
 LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 0.1  # new targets are noticed by then
 _SHORTEST_TURN = 0.01  # what is due meanwhile is sent together, what arrives is read together
-_NO_CHANCE = 3  # misses in a row for a reason that is news
+_NEWS = 3  # misses in a row for the same reason
 _MOST_AT_ONCE = 256  # thousands of new targets must not fill the queues of the way
 
 
@@ -302,16 +302,19 @@ class Prober:
         is_same = new.health is old.health and (is_clear or target.member_id in self._suspects)
         if is_same and not _has_another_reason(watch, outcome):
             return None
-        watch.reason, watch.others = outcome.reason, 0
+        watch.reason = outcome.reason
         return Verdict(target.member_id, target.pool_id, new.health, outcome.reason)
 
 
 def _has_another_reason(watch: Watch, outcome: Outcome) -> bool:
     """Whether a dead member's probes fail for another reason than was told, and not by turns."""
+    if outcome.answered:
+        watch.latest = ""
     if watch.record.health is not Health.OFFLINE or outcome.answered:
         return False
-    watch.others = 0 if outcome.reason == watch.reason else watch.others + 1
-    return watch.others >= _NO_CHANCE
+    watch.repeats = watch.repeats + 1 if outcome.reason == watch.latest else 1
+    watch.latest = outcome.reason
+    return outcome.reason != watch.reason and watch.repeats >= _NEWS
 
 
 def _tokens() -> Iterator[int]:

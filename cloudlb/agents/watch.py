@@ -26,8 +26,9 @@ class Watch:
     """What a prober keeps of one member. ``turn`` tells its latest entry in the agenda.
 
     ``is_regular`` once its place in the interval is chosen, ``is_settled`` while another answer
-    changes nothing. ``reason`` is the latest that was told, ``others`` counts misses in a row that
-    had another one. ``refused_at``: when a datagram was sent that the member's kernel has refused.
+    changes nothing. ``reason`` is the one that was told, ``latest`` that of the last miss, and
+    ``repeats`` the misses in a row that had it. ``refused_at``: when a datagram was sent that the
+    member's kernel has refused.
     """
 
     __slots__ = (
@@ -36,12 +37,13 @@ class Watch:
         "is_over",
         "is_regular",
         "is_settled",
+        "latest",
         "mac",
-        "others",
         "question",
         "reason",
         "record",
         "refused_at",
+        "repeats",
         "target",
         "turn",
     )
@@ -50,7 +52,7 @@ class Watch:
         self.record, self.turn, self.is_over = record, 0, False
         self.is_regular = self.is_settled = False
         self.refused_at = float("-inf")
-        self.reason, self.others = "", 0
+        self.reason, self.latest, self.repeats = "", "", 0
         self.aim(target)
 
     def aim(self, target: Target) -> None:

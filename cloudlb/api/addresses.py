@@ -28,7 +28,7 @@ def claim(
         _check_offered(network, wanted, version)
     families: set[int] = {block.version for block in network.vip_range}
     family = wanted.version if wanted is not None else _family(network, version, families)
-    taken = pools.taken(session, network, own)
+    taken = pools.taken(session, network, own, remote=True)
     if wanted is not None:
         if str(wanted) in taken:
             raise Conflict(

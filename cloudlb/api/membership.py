@@ -146,14 +146,30 @@ class Membership:
             if key in seen:
                 raise Conflict("The request names this server twice.", field=f"{one.field}.server")
             seen.update([key] if key else [])
-            if record is not None and one.is_remote and record.member.remote is None:
-                raise Conflict(
-                    f"{one.reference} is an address of server {record.server_name}, which is a "
-                    "member and not remote.",
-                    field=f"{one.field}.remote",
-                )
+            self._check_one_server(one, record, server)
             pairs.append((one, record, server))
         return pairs
+
+    def _check_one_server(
+        self, one: Wanted, record: MemberRecord | None, server: Found | None
+    ) -> None:
+        """A server is one member, remote or not, by whatever it is named."""
+        is_remote = record is not None and record.member.remote is not None
+        if record is not None and one.spec.get("remote", is_remote) != is_remote:
+            raise Conflict(
+                f"{one.reference} is of the member {record.member.name}, which is "
+                f"{'' if is_remote else 'not '}remote. That is fixed: remove it first.",
+                field=f"{one.field}.remote",
+            )
+        place = server.where.placement if record is None and server else None
+        held = {*place.addresses} if place else set()
+        for other in self._existing:
+            if other.member.remote in held and not other.removing:
+                raise Conflict(
+                    f"{other.member.remote} of server {one.reference} is a remote member already "
+                    f"({other.member.id}); remove that one first.",
+                    field=f"{one.field}.server",
+                )
 
     def _full(
         self, one: Wanted, record: MemberRecord | None, server: Found | None

@@ -200,8 +200,9 @@ def member_of(session: Session, pool_id: UUID, member_id: UUID) -> MemberRecord:
 def caller(call: Call, owner: str | None = None) -> Caller:
     """Who asks, and whose servers it may use in a pool of the project ``owner``."""
     any_server = call.environment.may(call.context, "member:any_server", owner)
+    remote = call.environment.may(call.context, "member:remote_server", owner)
     project = str(call.context.project_id)
-    return Caller(project, None if any_server else project)
+    return Caller(project, None if any_server else project, remote)
 
 
 def wanted(specs: Sequence[dict[str, Any]], field: str) -> list[Wanted]:

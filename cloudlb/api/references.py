@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 from uuid import UUID
 
-from cloudlb.db import servers
+from cloudlb.db import pools, servers
 from cloudlb.db.records import MemberRecord, ServerRecord, Whereabouts
 from cloudlb.db.session import Session
 from cloudlb.model.errors import CloudlbError, Conflict, Forbidden, InvalidRequest
@@ -18,10 +18,14 @@ from cloudlb.model.pool import remote_placement, remote_server
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """``scope`` is the project whose servers the caller may use; None for any server."""
+    """``scope`` is the project whose servers the caller may use; None for any server.
+
+    ``names_remote``: also those that no agent reports.
+    """
 
     project_id: str
     scope: str | None
+    names_remote: bool
 
     def may_use(self, record: ServerRecord) -> bool:
         """Whether the caller may make this server a member."""
@@ -111,18 +115,36 @@ def find_servers(
 ) -> dict[str, Found]:
     """The server that each reference means; raises for the first that cannot be a member."""
     check_reference(wanted)
-    found = {w.reference: _remote(network, w) for w in wanted if w.is_remote}
+    found = {w.reference: _remote(session, network, caller, w) for w in wanted if w.is_remote}
     reported = [w for w in wanted if not w.is_remote]
     return found | (_reported(session, network, caller, reported) if reported else {})
 
 
-def _remote(network: Network, wanted: Wanted) -> Found:
-    """Nothing can be found of a remote server; its address must be nobody else's."""
+def _remote(session: Session, network: Network, caller: Caller, wanted: Wanted) -> Found:
+    """Nothing can be found of a remote server; its address must be nobody's that is known."""
     address = ip_address(wanted.reference)
+    if not caller.names_remote:
+        raise Forbidden(
+            "Nobody can tell whose a remote server is, so only an administrator may name one "
+            "(rule member:remote_server).",
+            field=_field(wanted),
+        )
+    if network.is_reserved(address):
+        raise InvalidRequest(
+            f"{address} is the address of a whole prefix of network {network.name}, or of its "
+            "broadcasts, and names no server.",
+            field=_field(wanted),
+        )
     if any(address in block for block in network.vip_range):
         raise InvalidRequest(
             f"{address} is among the addresses that network {network.name} leaves to pools; a "
             "server has one of its own.",
+            field=_field(wanted),
+        )
+    if holder := pools.taken(session, network, remote=False).get(str(address)):
+        raise Conflict(
+            f"{address} {holder}. What a host reports is named by server or address and is not "
+            "remote; a host itself, a gateway and a pool are no servers.",
             field=_field(wanted),
         )
     where = Whereabouts(remote_placement(address))

@@ -9,7 +9,7 @@ from sqlalchemy import case, delete, insert, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from cloudlb.db import networks
-from cloudlb.db.models import NetworkRow, PoolRow, QuarantineRow, SightingRow
+from cloudlb.db.models import MemberRow, NetworkRow, PoolRow, QuarantineRow, SightingRow
 from cloudlb.db.pages import Page, Paging, fetch
 from cloudlb.db.records import PoolRecord
 from cloudlb.model import plain
@@ -119,14 +119,17 @@ def page(
     return Page(tuple(record(row) for (row,) in found.items), found.more)
 
 
-def taken(session: Session, network: Network, own: Collection[UUID] = ()) -> dict[str, str]:
-    """The addresses that no pool of the network may claim, each with who has it.
+def taken(
+    session: Session, network: Network, own: Collection[UUID] = (), *, remote: bool
+) -> dict[str, str]:
+    """The addresses of a network that somebody has, each with who that is.
 
-    ``own`` are servers that are to be members: they may hold it already.
+    ``own`` are servers that are to be members of a pool: they may hold its address already.
+    ``remote``: also those of remote servers, which may be members of several pools.
     """
     network_id = str(network.id)
     members = [str(server) for server in own]
-    query = union_all(
+    queries = [
         select(
             SightingRow.address,
             SightingRow.host,
@@ -138,7 +141,12 @@ def taken(session: Session, network: Network, own: Collection[UUID] = ()) -> dic
         select(PoolRow.address, PoolRow.name, literal("pool")).where(
             PoolRow.network_id == network_id
         ),
-    )
+    ]
+    if remote:
+        named = select(MemberRow.remote, PoolRow.name, literal("remote"))
+        named = named.join(PoolRow, PoolRow.id == MemberRow.pool_id)
+        queries.append(named.where(PoolRow.network_id == network_id, MemberRow.remote != ""))
+    query = union_all(*queries)
     return {address: _HOLDERS[kind].format(who) for address, who, kind in session.execute(query)}
 
 
@@ -148,6 +156,7 @@ _HOLDERS = {
     "silent": "may still be answered by host {0}, which was silent when its pool was removed; it "
     "is free when the host has spoken again or an administrator has deleted the host",
     "pool": "belongs to another pool",
+    "remote": "is a remote member of pool {0}",
 }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from pathlib import Path
 from uuid import UUID
 
-from cloudlb.engines import explain, mirror, records
+from cloudlb.engines import explain, mirror, records, recount
 from cloudlb.engines.base import Engine, HostPort, PortKind, Timeouts, asking_for
 from cloudlb.engines.deliveries import Deliveries
 from cloudlb.engines.mirror import PoolState
@@ -29,9 +29,13 @@ from cloudlb.model.dataplane import (
 from cloudlb.model.errors import EngineError
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Port
+from cloudlb.net.bpf.carry import Key
 from cloudlb.net.bpf.layout import (
+    AT_DIRECTOR,
+    FLOW_KEY,
     NO_MEMBER,
     NO_POOL,
+    SESSION_KEY,
     Connections,
     Count,
     Event,
@@ -87,6 +91,7 @@ class EbpfEngine(Engine):
             second=_jiffies(1),
             first_alias=ports.first,
             aliases=ports.count,
+            carrying=0,
         )
         self._deliveries = Deliveries(self._maps, self._attached, self._states)
         self._read()
@@ -123,9 +128,9 @@ class EbpfEngine(Engine):
             record = records.of_port(port, old)
             if record != old:
                 self._port_records[Number(port.index)] = record
-            for direction, program in _PROGRAMS[port.kind].items():
-                self._put(port.index, direction, program)
-            self._programs.catch_up()
+            with self._programs.following(_remembered_by(port)):
+                for direction, program in _PROGRAMS[port.kind].items():
+                    self._put(port.index, direction, program)
             for state in self._mirror.pools.values():
                 self._deliveries.add(state, port)
         self._ports[port.index] = port
@@ -220,8 +225,11 @@ class EbpfEngine(Engine):
 
     @asking_for("to remove old pins")
     def settle(self) -> None:
-        """Remove the pins of other versions: nothing is attached to them any more."""
-        self._programs.remove_others()
+        """Remove the pins of other versions: nothing is attached to them any more, and nobody else
+        counts connections.
+        """
+        if self._programs.remove_others():
+            recount.count_anew(self._maps)
 
     def close(self) -> None:
         """Let go; pins and filters stay."""
@@ -378,6 +386,18 @@ class EbpfEngine(Engine):
 
     def _mark(self, program: str) -> str:
         return f"{program}:{self._programs.version}"
+
+
+def _remembered_by(port: HostPort) -> dict[str, Key]:
+    """What programs at an interface remember: a flow comes after the session that it needs."""
+    if port.kind is PortKind.TAP:
+        return {"sessions": lambda key: SESSION_KEY.unpack(key).place == port.index}
+    place = AT_DIRECTOR | port.network
+    return {
+        "clients": lambda _key: True,
+        "sessions": lambda key: SESSION_KEY.unpack(key).place == place,
+        "flows": lambda key: FLOW_KEY.unpack(key).network == port.network,
+    }
 
 
 def _jiffies(seconds: float) -> int:

@@ -38,13 +38,18 @@ def counters(maps: Maps, number: int, record: MemberRecord) -> MemberCounters:
     return MemberCounters(
         member_id=UUID(bytes=record.id),
         connections=opened.total,
-        active=opened.active,
-        inactive=opened.inactive,
+        active=_at_least_none(opened.active),
+        inactive=_at_least_none(opened.inactive),
         packets_in=traffic.packets_in,
         bytes_in=traffic.bytes_in,
         packets_out=traffic.packets_out,
         bytes_out=traffic.bytes_out,
     )
+
+
+def _at_least_none(counted: int) -> int:
+    """Of what another version has counted some may be missing, until it is counted anew."""
+    return 0 if counted >> 63 else counted
 
 
 def ticks_since(seen: int, now: int) -> int:

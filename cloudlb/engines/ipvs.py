@@ -321,8 +321,8 @@ def _complain(plane: Plane | None) -> None:
     backends = plane.frontend.backends if plane and plane.frontend else ()
     if any(backend.mode not in _METHODS for backend in backends):
         raise EngineError(
-            "LVS has no full NAT. Choose the translation director or edge, or a director with the "
-            "engine ebpf."
+            "LVS has no full NAT, which remote members need where taps translate to the others. "
+            "Choose the translation director, or a director with the engine ebpf."
         )
     if plane and plane.frontend and plane.frontend.masquerade:
         raise EngineError(

@@ -61,9 +61,7 @@ class Network:
     def offers(self, address: Address) -> bool:
         """Whether a pool may claim this address."""
         return any(
-            address.version == block.version
-            and address in block
-            and not self._is_reserved(address, block)
+            address.version == block.version and address in block and not self.is_reserved(address)
             for block in self.vip_range
         )
 
@@ -71,7 +69,7 @@ class Network:
         """The claimable addresses of a family, lowest first."""
         for block in self.vip_range:
             if block.version == version:
-                yield from (a for a in block if not self._is_reserved(a, block))
+                yield from (a for a in block if not self.is_reserved(a))
 
     def own_address(self, addresses: Collection[Address], version: int) -> Address | None:
         """Of a member's addresses the one at which all of the network can reach it.
@@ -88,7 +86,7 @@ class Network:
         ]
         return min(own, key=lambda a: (a.version != version, int(a)), default=None)
 
-    def _is_reserved(self, address: Address, block: Prefix) -> bool:
+    def is_reserved(self, address: Address) -> bool:
         """Network and broadcast addresses and the subnet-router anycast (RFC 4291, 2.6.1)."""
         edges = [p for p in self.prefixes if p.version == address.version and address in p]
         return any(

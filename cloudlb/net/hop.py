@@ -31,11 +31,14 @@ def next_hops(index: int, addresses: Collection[Address]) -> dict[Address, NextH
 
     Raises OSError.
     """
-    with IPRoute() as ipr:
-        hops = {address: _route(ipr, index, address) for address in addresses}
-        known = _neighbours(ipr, index)
-        for hop in {hop for hop in hops.values() if hop is not None}:
-            ipr.neigh("replace", dst=str(hop), ifindex=index, flags=_NTF_USE, state=_NO_STATE)
+    try:
+        with IPRoute() as ipr:
+            hops = {address: _route(ipr, index, address) for address in addresses}
+            known = _neighbours(ipr, index)
+            for hop in {hop for hop in hops.values() if hop is not None}:
+                ipr.neigh("replace", dst=str(hop), ifindex=index, flags=_NTF_USE, state=_NO_STATE)
+    except NetlinkError as error:
+        raise OSError(error.code, f"next hops on interface {index}: {error}") from error
     return {address: NextHop(hop, known.get(hop)) for address, hop in hops.items()}
 
 

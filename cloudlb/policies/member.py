@@ -23,4 +23,12 @@ RULES = [
         "POST",
         _ALL,
     ),
+    rule(
+        "member:remote_server",
+        ADMIN,
+        "Make members of remote servers. Nobody can tell whose these are, and directors send to "
+        "their addresses what clients send to the pool, and probes.",
+        "POST",
+        _ALL,
+    ),
 ]

@@ -42,8 +42,8 @@ SPEC: dict[str, Schema] = {
     ),
     "prepared": described(
         SWITCH,
-        "A remote server is ready for the data plane: has the pool's address without announcing "
-        "it, and unpacks tunnels where the data plane is tun.",
+        "A remote server is ready for the data planes dr and tun: has the pool's address without "
+        "announcing it, and unpacks tunnels. For nat it need not be.",
         default=False,
     ),
     "name": described(LABEL, "Default: the server's name."),

@@ -40,7 +40,11 @@ def test_every_rule_of_the_routes_has_a_policy_and_each_policy_a_use() -> None:
         if contract.rule is not None
     }
     named = {rule.name for rule in list_rules()}
-    assert named - used == {"all_projects", "member:any_server"}
+    assert named - used == {
+        "all_projects",
+        "member:any_server",
+        "member:remote_server",
+    }
     assert used <= named
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from cloudlb.model.pool import Health
-from tests.functional.control import NETWORK, Control
+from tests.functional.control import NETWORK, Control, nic, server
 
 pytestmark = pytest.mark.requirement("L21")
 FAR = "203.0.113.9"
@@ -119,6 +119,9 @@ def test_one_address_is_one_member_however_it_is_named(cloud: Control) -> None:
         answer = cloud.post(path, {"member": spec})
         assert answer.status_code == 409, answer.text
     assert "not remote" in cloud.post(path, {"member": _remote("192.0.2.13")}).text
+    lists = {"members": [{"address": FAR, "remote": False}]}
+    assert cloud.call("PUT", path, lists).status_code == 409
+    assert cloud.patch(path, lists).status_code == 409
     one = f"{path}/{pool['members'][0]['id']}"
     for change in ({"remote": False}, {"address": "203.0.113.10"}):
         assert cloud.put(one, {"member": _remote() | change}).status_code == 400
@@ -138,3 +141,39 @@ def test_two_pools_know_it_by_one_identifier(cloud: Control) -> None:
     views = {v.pool.id: v for v in cloud.agents["d1"].pull().pools}
     servers = {views[UUID(p["id"])].members[0].member.server for p in (one, two)}
     assert len(servers) == 1
+
+
+def test_a_server_that_is_reported_later_is_no_second_member(cloud: Control) -> None:
+    pool = cloud.pool(data_plane="nat", members=[_remote("192.0.2.66")])
+    cloud.agents["c1"].found(server("late", nic(66, NETWORK, "192.0.2.66")))
+    answer = cloud.post(f"/v1/pools/{pool['id']}/members", {"member": {"server": "late"}})
+    assert answer.status_code == 409
+    assert "remote member already" in answer.json["faultstring"]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("192.0.2.11", "is in use on host c1"),
+        ("192.0.2.255", "broadcasts"),
+        ("192.0.2.0", "whole prefix"),
+    ],
+)
+def test_what_is_somebodys_or_nobodys_is_no_remote_server(
+    cloud: Control, address: str, words: str
+) -> None:
+    pool = cloud.pool(data_plane="nat")
+    answer = cloud.post(f"/v1/pools/{pool['id']}/members", {"member": _remote(address)})
+    assert words in answer.json["faultstring"]
+    assert answer.json["errors"][0]["field"] == "member.address"
+
+
+def test_no_pool_claims_its_address(cloud: Control) -> None:
+    cloud.pool(data_plane="nat", members=[_remote("192.0.2.66")])
+    network = cloud.get("/v1/networks").json["networks"][0]
+    wider = {"network": {"vip_range": ["192.0.2.128/29", "192.0.2.64/29"]}}
+    assert cloud.patch(f"/v1/networks/{network['id']}", wider).status_code == 200
+    spec = {"network_id": network["id"], "name": "x", "ports": [{"protocol": "tcp", "port": 80}]}
+    answer = cloud.post("/v1/pools", {"pool": spec | {"address": "192.0.2.66"}})
+    assert answer.status_code == 409
+    assert "remote member" in answer.json["faultstring"]

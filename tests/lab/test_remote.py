@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Members on no host with an agent: a server that the lab's libvirt knows nothing of.
 
-It is a process on a compute host, which cloudlb sees as nobody's guest.
+It is a process in a namespace of its own on a compute host's bridge, or on a host behind another.
 """
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 
 from cloudlb.lab.host import Host
 from cloudlb.lab.lab import Lab
-from cloudlb.lab.topology import HOSTS, LAN_NETWORK4
+from cloudlb.lab.topology import BRIDGE, HOSTS, LAN_NETWORK4, LAN_NETWORK6
 from cloudlb.lab.traffic import Load
 from tests.lab.control import TCP_MONITOR, Cloud, get, url, wait_until
 from tests.lab.remote_server import NAME
@@ -25,15 +25,25 @@ from tests.lab.wire import without_offloads
 
 pytestmark = [pytest.mark.usefixtures("fresh_ports"), pytest.mark.requirement("L21")]
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
-HOME, ROUTER = (next(s for s in HOSTS if s.name == name) for name in ("compute2", "compute1"))
+ROUTER = next(s for s in HOSTS if s.name == "compute1")
 FAR, NOBODY = "203.0.113.9", LAN_NETWORK4[99]
 _SERVER = Path(__file__).with_name("remote_server.py")
+_MAC = "52:54:00:60:02:01"  # the same each time, as the others may remember it
+_SPACE, _ENTER = "remote", ("ip", "netns", "exec", "remote")
+_OUTSIDE = f"""link add remote0 type veth peer name eth0 address {_MAC} netns {_SPACE}
+link set remote0 master {BRIDGE} up
+"""
+_INSIDE = f"""link set lo up
+link set eth0 up
+address add {LAN_NETWORK4[90]}/24 dev eth0
+address add {LAN_NETWORK6[90]}/64 dev eth0 nodad
+"""
 
 
 @contextmanager
-def running(host: Host, device: str = "") -> Iterator[None]:
-    """The server runs on a host."""
-    command = [sys.executable, str(_SERVER), *([device] if device else [])]
+def running(host: Host, *enter: str, device: str = "") -> Iterator[None]:
+    """The server runs on a host, or in a namespace there."""
+    command = [*enter, sys.executable, str(_SERVER), *([device] if device else [])]
     process = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout
     assert process.stdout.readline() == b"ready\n"
@@ -43,38 +53,47 @@ def running(host: Host, device: str = "") -> Iterator[None]:
         process.communicate(timeout=10)
 
 
+class Home:
+    """A machine on the link of which no agent knows."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def ip(self, *command: str) -> None:
+        self._host.run(["ip", "-netns", _SPACE, *command])
+
+    def set(self, name: str, value: int) -> None:
+        self._host.run([*_ENTER, "sysctl", "-qw", f"{name}={value}"])
+
+    def running(self, device: str = "") -> AbstractContextManager[None]:
+        """The server runs there."""
+        return running(self._host, *_ENTER, device=device)
+
+    def hold(self, address: str) -> None:
+        """Have an address and tell nobody of it, as the server's user has to see to."""
+        for name, value in {"arp_ignore": 1, "arp_announce": 2, "rp_filter": 0}.items():
+            self.set(f"net.ipv4.conf.all.{name}", value)
+        length = 128 if ":" in address else 32
+        self.ip("address", "add", f"{address}/{length}", "dev", "lo", "nodad")
+
+    def unpack_to(self, device: str) -> None:
+        """Have a device for what comes in tunnels."""
+        self.ip("tuntap", "add", device, "mode", "tun", "multi_queue")
+        self.ip("link", "set", device, "up")
+        self.set(f"net.ipv4.conf.{device}.rp_filter", 0)
+
+
 @pytest.fixture
-def home(lab: Lab) -> Host:
-    return lab.host(HOME.name)
-
-
-@contextmanager
-def holding(host: Host, address: str) -> Iterator[None]:
-    """A host has an address that it tells nobody of, as its user has to see to."""
-    length = 128 if ":" in address else 32
-    names = [f"net.ipv4.conf.all.{name}" for name in ("arp_ignore", "arp_announce", "rp_filter")]
-    before = [host.run(["sysctl", "-n", name]).stdout.strip() for name in names]
-    for name, value in zip(names, ("1", "2", "0"), strict=True):
-        host.run(["sysctl", "-qw", f"{name}={value}"])
-    host.run(["ip", "address", "add", f"{address}/{length}", "dev", "lo", "nodad"])
+def home(lab: Lab) -> Iterator[Home]:
+    """In a namespace of a compute host, on its bridge; gone afterwards."""
+    host = lab.host("compute2")
+    host.run(["ip", "netns", "add", _SPACE])
     try:
-        yield
+        host.run(["ip", "-batch", "-"], input=_OUTSIDE)
+        host.run(["ip", "-netns", _SPACE, "-batch", "-"], input=_INSIDE)
+        yield Home(host)
     finally:
-        host.run(["ip", "address", "del", f"{address}/{length}", "dev", "lo"])
-        for name, value in zip(names, before, strict=True):
-            host.run(["sysctl", "-qw", f"{name}={value}"])
-
-
-@contextmanager
-def tun_device(host: Host, name: str) -> Iterator[str]:
-    """What unpacked packets come from."""
-    host.run(["ip", "tuntap", "add", name, "mode", "tun", "multi_queue"])
-    host.run(["ip", "link", "set", name, "up"])
-    host.run(["sysctl", "-qw", f"net.ipv4.conf.{name}.rp_filter=0"])
-    try:
-        yield name
-    finally:
-        host.run(["ip", "link", "del", name])
+        host.run(["ip", "netns", "del", _SPACE])
 
 
 def remote(address: object, **more: Any) -> dict[str, Any]:
@@ -82,7 +101,7 @@ def remote(address: object, **more: Any) -> dict[str, Any]:
 
 
 def own(version: int) -> str:
-    return str(HOME.lan6 if version == 6 else HOME.lan4)
+    return str(LAN_NETWORK6[90] if version == 6 else LAN_NETWORK4[90])
 
 
 def said(lab: Lab, pool: dict[str, Any]) -> dict[str, str]:
@@ -93,10 +112,10 @@ def said(lab: Lab, pool: dict[str, Any]) -> dict[str, str]:
 @FAMILIES
 @pytest.mark.requirement("L19")
 def test_it_shares_requests_with_guests_that_are_translated_at_their_taps(
-    lab: Lab, cloud: Cloud, home: Host, version: int
+    lab: Lab, cloud: Cloud, home: Home, version: int
 ) -> None:
     pool = translated(cloud, ["vm1"], version)
-    with running(home):
+    with home.running():
         answer = cloud.change(pool, "POST", "/members", {"member": remote(own(version))})
         assert answer["member"]["placement"] == "remote"
         result = Load.count(lab, url(pool), 40)
@@ -112,11 +131,11 @@ def test_it_shares_requests_with_guests_that_are_translated_at_their_taps(
 
 @FAMILIES
 @pytest.mark.requirement("L19")
-def test_it_is_told_who_its_clients_are(lab: Lab, cloud: Cloud, home: Host, version: int) -> None:
+def test_it_is_told_who_its_clients_are(lab: Lab, cloud: Cloud, home: Home, version: int) -> None:
     """A program asks its kernel for the SYN; curl says which port it had."""
     members = [remote(own(version))]
     pool = cloud.pool([], version, data_plane="nat", translation="full", members=members)
-    with running(home):
+    with home.running():
         assert said(lab, pool)["told"] == ""
         cloud.change(pool, "PATCH", "", {"pool": {"client_address": "tcp_option"}})
         done = lab.host("client").run(
@@ -160,7 +179,7 @@ def test_behind_a_router_it_is_probed_and_comes_back_by_itself(lab: Lab, cloud: 
 @FAMILIES
 @pytest.mark.parametrize("data_plane", ["dr", "tun"])
 def test_a_prepared_one_answers_clients_itself(
-    lab: Lab, cloud: Cloud, home: Host, data_plane: str, version: int
+    lab: Lab, cloud: Cloud, home: Home, data_plane: str, version: int
 ) -> None:
     """The tunnel is of IPv4 for pools of both families. What unpacks it gets packets as they are
     on a real link, where no checksum is left to be computed.
@@ -168,12 +187,10 @@ def test_a_prepared_one_answers_clients_itself(
     address = own(4 if data_plane == "tun" else version)
     member = remote(address, prepared=True)
     pool = cloud.pool([], version, data_plane=data_plane, members=[member], monitor=TCP_MONITOR)
-    with (
-        without_offloads(lab),
-        tun_device(home, "unpacked") as device,
-        holding(home, pool["address"]),
-    ):
-        with running(home, device):
+    home.hold(pool["address"])
+    home.unpack_to("unpacked")
+    with without_offloads(lab):
+        with home.running("unpacked"):
             wait_until("it answers", lambda: get(lab, pool) == NAME)
             wait_until("probes reach it", lambda: _health(cloud, pool, address) == "online")
             assert Load.count(lab, url(pool), 20)["servers"] == {NAME: 20}

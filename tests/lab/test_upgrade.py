@@ -4,6 +4,7 @@
 Another size of the tables makes other programs and other maps, as another release does.
 """
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -19,15 +20,14 @@ from tests.lab.test_nat import translated
 pytestmark = [pytest.mark.usefixtures("fresh_ports"), pytest.mark.requirement("L18")]
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 HOSTS = ["director", "compute1"]
-SIZES = {
-    "flow_table_size": 16384,
-    "client_table_size": 8192,
-    "fragment_table_size": 1024,
-    "member_table_size": 70000,
-}
+ENDS_DROPPED = 3
+"""Connections whose last packet may have been dropped at a filter's exchange: the next one with
+their ports goes where they went, and is not counted as a new one."""
+SIZES = {"edge": 16384, "full": 32768}
+"""Connections that agents remember in the test of each way."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def configured(lab: Lab) -> Iterator[None]:
     """The agents have their configuration back afterwards, and work by it."""
     paths = [config_path(lab.host(name).state) for name in HOSTS]
@@ -47,36 +47,38 @@ def follow(lab: Lab, name: str) -> None:
     lab.wait_agent(name)
 
 
-def with_sizes(lab: Lab, name: str) -> None:
+def configure(lab: Lab, name: str, size: int) -> None:
     path = config_path(lab.host(name).state)
     head, agent, rest = path.read_text().partition("[agent]\n")
-    lines = "".join(f"{option} = {size}\n" for option, size in SIZES.items())
-    path.write_text(f"{head}{agent}{lines}{rest}")
+    kept = re.sub(r"flow_table_size = .*\n", "", rest)
+    path.write_text(f"{head}{agent}flow_table_size = {size}\n{kept}")
 
 
-@pytest.mark.parametrize("way", ["dr", "edge", "full"])
+def sizes(lab: Lab, name: str) -> set[str]:
+    """The sizes of the first table, by the names of what is pinned on a host."""
+    shown = lab.host(name).run(["ls", "/sys/fs/bpf/cloudlb"]).stdout
+    return {one.split("-")[2] for one in shown.split()}
+
+
+@pytest.mark.parametrize("way", SIZES)
 def test_no_connection_breaks_when_programs_and_maps_change(
     lab: Lab, cloud: Cloud, configured: None, way: str
 ) -> None:
-    pool = cloud.pool(ALL) if way == "dr" else translated(cloud, ALL, translation=way)
+    """Edge NAT is remembered at taps, too, full NAT in two tables of the director."""
+    pool = translated(cloud, ALL, translation=way)
     before = cloud.stats(pool)["stats"]["connections"]
     with Load.requests(lab, url(pool)) as load, Load.flows(lab, pool["address"], 20) as flows:
         time.sleep(1)
         for name in HOSTS:
-            with_sizes(lab, name)
+            configure(lab, name, SIZES[way])
             follow(lab, name)
         time.sleep(2)
     assert not harm(load.result), load.result
     assert not harm(flows.result), flows.result
     assert set(load.result["servers"]) == set(ALL)
     counted = cloud.stats(pool)["stats"]["connections"] - before
-    assert 0.9 * load.result["requests"] < counted <= load.result["requests"] + 20
-    sizes = "-".join(map(str, SIZES.values()))
+    made = load.result["requests"] + 20
+    assert made - ENDS_DROPPED <= counted <= made
+    wanted = {str(SIZES[way])}
     for name in HOSTS:
-        wait_until(f"{name} has nothing else", lambda name=name: pins(lab, name) == {sizes})
-
-
-def pins(lab: Lab, name: str) -> set[str]:
-    """The sizes in the names of what is pinned on a host."""
-    shown = lab.host(name).run(["ls", "/sys/fs/bpf/cloudlb"]).stdout
-    return {one.split("-", 2)[2] for one in shown.split()}
+        wait_until(f"{name} has nothing else", lambda name=name: sizes(lab, name) == wanted)

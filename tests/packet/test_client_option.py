@@ -65,7 +65,7 @@ def through(nat: Bench, vip: Address, segment: TCP) -> Ether:
 def test_segments_of_the_handshake_tell_the_client_and_no_others(nat: Bench, vip: Address) -> None:
     nat.apply(told(vip))
     opening = through(nat, vip, syn())[TCP]
-    assert opening.options == [*LINUX, option(vip)]
+    assert opening.options == [option(vip), *LINUX]
     assert (opening.seq, opening.flags, opening.dport) == (0x12345678, "S", OWN_PORT)
     again = through(nat, vip, syn())[TCP]
     assert again.options == opening.options
@@ -75,7 +75,7 @@ def test_segments_of_the_handshake_tell_the_client_and_no_others(nat: Bench, vip
     assert Ether(answer)[TCP].options == LINUX
     stamp = [("NOP", None), ("NOP", None), ("Timestamp", (8, 9))]
     acknowledging = there(TCP, body=b"", flags="A", options=stamp)
-    assert through(nat, vip, acknowledging)[TCP].options == [*stamp, option(vip)]
+    assert through(nat, vip, acknowledging)[TCP].options == [option(vip), *stamp]
     assert through(nat, vip, acknowledging)[TCP].options == stamp
     data = there(TCP, body=b"GET", flags="PA", options=stamp)
     assert through(nat, vip, data)[TCP].options == stamp
@@ -118,8 +118,43 @@ def test_a_segment_without_room_for_it_goes_as_it_is(
     assert nat.engine.events()["client_untold"] - before == (not has_room)
     parsed = Ether(out)[TCP]
     expected = (KIND, client_port.to_bytes(2) + client_of(vip).packed)
-    assert parsed.options == ([*others, expected] if has_room else others)
+    assert parsed.options == ([expected, *others] if has_room else others)
     assert bytes(parsed.payload).rstrip(b"\0") == body
     assert checksums_hold(out)
     nat.clear()
     nat.engine.sweep()
+
+
+CLAIM = (KIND, bytes.fromhex("1234 c6336409"))
+LONG = (KIND, bytes(18))
+OTHER = (253, bytes(4))
+
+
+@FAMILIES
+@pytest.mark.parametrize(
+    ("own", "left"),
+    [
+        ([CLAIM], [8]),
+        ([LINUX[0], CLAIM, LINUX[1]], [LINUX[0], 8, LINUX[1]]),
+        ([CLAIM, CLAIM], [16]),
+        ([OTHER, ("NOP", None), ("NOP", None), CLAIM, ("EOL", None)], [OTHER, 10, ("EOL", None)]),
+    ],
+    ids=["alone", "between", "twice", "before the end"],
+)
+@pytest.mark.parametrize("body", [b"", b"early data"])
+def test_what_a_client_says_of_itself_is_overwritten(
+    nat: Bench, vip: Address, own: list[Any], left: list[Any], body: bytes
+) -> None:
+    """A number in ``left`` is of octets that say nothing."""
+    nat.apply(told(vip))
+    kept = [o for one in left for o in ([("NOP", None)] * one if isinstance(one, int) else [one])]
+    out = through(nat, vip, there(TCP, body=body, flags="S", options=own))
+    has_room = not body and (vip.version == 4 or len(kept) <= 20)
+    shown = [o for o in out[TCP].options if o[0] != "EOL"]
+    assert shown == ([option(vip)] if has_room else []) + [o for o in kept if o[0] != "EOL"]
+
+
+def test_without_room_a_claim_goes_all_the_same(nat: Bench) -> None:
+    nat.apply(told(VIP6))
+    segment = syn(options=[LONG, LONG])
+    assert through(nat, VIP6, segment)[TCP].options == [("NOP", None)] * 40

@@ -1,25 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
 """A version follows another whose maps have other records, or other sizes: nothing is lost."""
 
+import errno
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from scapy.layers.inet import TCP
 
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
 from cloudlb.model.dataplane import Algorithm, AliasPart, Mode, Plane, TableSizes
+from cloudlb.model.errors import EngineError
+from cloudlb.model.network import Address
 from cloudlb.model.pool import Persistence
 from cloudlb.net.bpf import build, layout
+from cloudlb.net.bpf.carry import Former
 from cloudlb.net.bpf.layout import Codec, Number
 from cloudlb.net.bpf.programs import pinned
-from tests.packet.conftest import FLOWS, SEED, TAP_MAC, UPLINK_MAC, Bench
-from tests.packet.director import translating
-from tests.packet.edge import NUMBER
-from tests.packet.frames import arp, tcp
-from tests.planes import NETWORK, VIP4, VIP6, backends, compute, director, mac, own
+from tests.packet.conftest import DROP, FLOWS, SEED, TAP_MAC, UPLINK_MAC, Bench
+from tests.packet.director import from_member, translating
+from tests.packet.edge import NUMBER, OWN_PORT, back
+from tests.packet.frames import arp, client_of, ether, ip, tcp
+from tests.planes import (
+    NETWORK,
+    VIP4,
+    VIP6,
+    backends,
+    compute,
+    director,
+    mac,
+    own,
+    translated,
+)
 
 pytestmark = pytest.mark.requirement("L18")
 POOL_KEYS = (director([]).pool_id, director([], pool=2).pool_id, director([], pool=3).pool_id)
@@ -127,6 +144,10 @@ def test_everything_that_is_known_goes_over(
         for port, sent in aliased.items():
             assert after.run("director", tcp(vip=VIP6, sport=port), after.uplink) == sent
         engine.settle()
+        (first, *_) = (
+            sum(c.active + c.inactive for c in engine.counters(key)) for key in POOL_KEYS
+        )
+        assert first == len(ports) + 1
         assert {p.name.split("-")[0] for p in pinned(bench.engine.pins.parent)} == {
             "maps",
             "programs",
@@ -134,6 +155,86 @@ def test_everything_that_is_known_goes_over(
         assert len(pinned(bench.engine.pins.parent)) == 2
     finally:
         engine.close()
+
+
+def test_an_upgrade_that_was_interrupted_is_finished_by_the_next_process(
+    bench: Bench, objects: Path
+) -> None:
+    """What the former programs have noted until then goes over, too."""
+    bench.apply(director(backends(1, 2, 3)))
+    sizes = TableSizes(2 * FLOWS)
+    follow(bench, objects, sizes).close()
+    noted = {port: bench.direct(tcp(sport=port)) for port in range(40000, 40009)}
+    engine = follow(bench, objects, sizes)
+    try:
+        attach(engine, bench)
+        after = replace(bench, engine=engine, programs=engine._programs)
+        for port, number in noted.items():
+            assert after.direct(tcp(sport=port, flags="A")) == number
+        engine.settle()
+        assert sum(c.active for c in engine.counters(POOL_KEYS[0])) == len(noted)
+    finally:
+        engine.close()
+
+
+def test_a_connection_that_another_one_follows_meanwhile_is_not_brought_back(
+    bench: Bench, objects: Path
+) -> None:
+    """The former programs forward until an interface has the new ones."""
+    bench.apply(director(backends(1, 2, 3)))
+    first = bench.direct(tcp())
+    engine = follow(bench, objects, TableSizes(2 * FLOWS))
+    try:
+        bench.direct(tcp(flags="RA"))
+        second = bench.direct(tcp())
+        assert second != first
+        attach(engine, bench)
+        after = replace(bench, engine=engine, programs=engine._programs)
+        assert after.direct(tcp(flags="A")) == second
+    finally:
+        engine.close()
+
+
+def test_a_draft_that_a_crash_has_left_is_no_former_version(
+    bench: Bench, objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.apply(director(backends(1, 2, 3)))
+    noted = {port: bench.direct(tcp(sport=port)) for port in range(40000, 40009)}
+    sizes = TableSizes(2 * FLOWS)
+
+    def crash(_self: Former, _pins: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Former, "copy", crash)
+        with pytest.raises(KeyboardInterrupt):
+            follow(bench, objects, sizes)
+    assert {p.name for p in pinned(bench.engine.pins.parent)} >= {"maps-draft", "programs-draft"}
+    engine = follow(bench, objects, sizes)
+    try:
+        attach(engine, bench)
+        after = replace(bench, engine=engine, programs=engine._programs)
+        for port, number in noted.items():
+            assert after.direct(tcp(sport=port, flags="A")) == number
+    finally:
+        engine.close()
+
+
+def test_a_kernel_that_refuses_drops_nothing(
+    bench: Bench, objects: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former programs go on; the agent does not start, and says so."""
+    bench.apply(director(backends(1)))
+
+    def refuse(_self: Former, _pins: Path) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Former, "copy", refuse)
+        with pytest.raises(EngineError):
+            follow(bench, objects, TableSizes(2 * FLOWS))
+    assert bench.direct(tcp()) is not None
+    follow(bench, objects, TableSizes(2 * FLOWS)).close()
 
 
 def test_what_has_no_place_any_more_is_not_carried_in_part(
@@ -147,8 +248,40 @@ def test_what_has_no_place_any_more_is_not_carried_in_part(
     engine = follow(bench, objects, TableSizes(FLOWS, members=8192))
     try:
         assert engine.observe() == {}
-        assert "cannot be carried over" in caplog.text
-        engine.apply(director(backends(1)).pool_id, director(backends(1)))
-        assert engine.observe() == {director([]).pool_id: director(backends(1))}
+        assert "the new map members is too small" in caplog.text
+        plane = director(backends(1))
+        engine.apply(plane.pool_id, plane)
+        assert engine.observe() == {plane.pool_id: plane}
+        attach(engine, bench)
+        assert not list(engine._programs.maps.flows.items())
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("vip", [VIP4, VIP6])
+def test_what_may_be_known_to_the_former_programs_is_left_to_be_sent_again(
+    bench: Bench, vip: Address
+) -> None:
+    """Only what begins something is taken while connections are on their way."""
+    bench.apply(translating(Mode.NAT, vip, NUMBER), translated(17, address=VIP4 + 1, pool=2))
+    answer = from_member(client_of(vip), back(TCP, OWN_PORT))
+    own_traffic = bytes(ether(UPLINK_MAC, mac(17)) / ip(own(17), VIP4 + 9) / back(TCP))
+    dropped = bench.engine.events()["carrying"]
+    with carrying(bench):
+        assert bench.run("director", tcp(vip=vip, flags="A"), bench.uplink)[0] == DROP
+        assert bench.run("director", answer, bench.uplink)[0] == DROP
+        assert bench.from_guest(own_traffic) is None
+        assert bench.direct(tcp(vip=vip)) is not None
+        assert bench.direct(tcp(vip=vip, flags="A")) is not None
+    assert bench.engine.events()["carrying"] == dropped + 3
+    assert bench.from_guest(own_traffic) == own_traffic
+    assert bench.direct(tcp(vip=vip, sport=9, flags="A")) is not None
+
+
+@contextmanager
+def carrying(bench: Bench) -> Iterator[None]:
+    zero = Number(0)
+    for until in (time.monotonic_ns() + 10**10, 0):
+        bench.maps.settings[zero] = bench.maps.settings[zero]._replace(carrying=until)
+        if until:
+            yield

@@ -5,6 +5,7 @@ Offsets and sizes are in octets. Records here have no bit fields and no pointers
 """
 
 import struct
+import sys
 from dataclasses import dataclass
 
 _HEADER = struct.Struct("=HBBIIIII")
@@ -97,8 +98,12 @@ def moves(old: Layout, new: Layout) -> list[Move]:
 
 
 def _plain(old: Layout, new: Layout) -> list[Move]:
-    """Arrays as far as both go, if their elements are alike; numbers when their sizes are."""
-    if bool(old.fields) != bool(new.fields) or old.size * new.count != new.size * old.count:
+    """Arrays as far as both go, if their elements are alike; a number also if it has grown."""
+    if bool(old.fields) != bool(new.fields):
+        return []
+    if not old.fields and old.count == new.count == 1 and old.size < new.size:
+        return [(0, 0 if sys.byteorder == "little" else new.size - old.size, old.size)]
+    if old.size * new.count != new.size * old.count:
         return []
     return [(0, 0, min(old.size, new.size))]
 

@@ -3,11 +3,13 @@
 
 Where a map's records and size have not changed, both versions have the same map, so that nothing
 is missed while interfaces go from one to the other. Of other maps the elements are copied, field
-by field (see `btf.moves`): once before the new programs are attached, connections again after.
+by field (see `btf.moves`): what the agent writes before the new programs are attached, what
+programs remember when they are, as it changes until then.
 """
 
 import errno
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cloudlb.net.bpf import btf
@@ -17,19 +19,32 @@ from cloudlb.net.bpf.maps import batches
 
 _ARRAY, _PER_CPU_ARRAY = 2, 6  # linux/bpf.h, enum bpf_map_type
 _FOR_A_MOMENT = frozenset({"fragmented", "held", "drafts", "news", "budgets"})
-_GROWING = ("flows", "sessions", "clients")
+_REMEMBERED = frozenset({"flows", "sessions", "clients"})
 
+Key = Callable[[bytes], bool]
+"""Whether the element of a key is wanted."""
 _Convert = Callable[[bytes], bytes]
 
 
+class CannotCarryError(Exception):
+    """What is in the maps of another version has no place in those of this one."""
+
+
 class Former:
-    """The maps of another version, pinned in ``directory``, that are to become ``shapes``."""
+    """The maps of another version, pinned in ``directory``, that are to become ``shapes``.
+
+    Raises `CannotCarryError` when the types that the kernel tells of them cannot be read.
+    """
 
     def __init__(self, libbpf: Libbpf, directory: Path, shapes: Mapping[str, MapShape]) -> None:
         self._libbpf, self._directory = libbpf, directory
         there = {path.name: libbpf.pinned_shape(path) for path in directory.iterdir()}
         self._both = {name: (there[name], new) for name, new in shapes.items() if name in there}
-        self._shared = {name for name, (old, new) in self._both.items() if _are_alike(old, new)}
+        try:
+            both = self._both.items()
+            self._shared = {name for name, (old, new) in both if _are_alike(old, new)}
+        except (struct.error, IndexError, ValueError) as error:
+            raise CannotCarryError(f"their types cannot be read: {error}") from error
 
     def share(self, pins: Path) -> None:
         """Pin the maps that stay as they are among those of the new version."""
@@ -38,20 +53,36 @@ class Former:
                 self._libbpf.pin(fd, pins / name)
 
     def copy(self, pins: Path) -> None:
-        """Copy the elements of the others. Raises OSError for what has no place there any more."""
-        for name in self._both.keys() - self._shared - _FOR_A_MOMENT:
+        """Copy what the agent has written into the others. Raises `CannotCarryError` if something
+        has no place there.
+        """
+        for name in self._both.keys() - self._shared - _FOR_A_MOMENT - _REMEMBERED:
             with self._libbpf.opened(pins / name) as fd:
                 for elements in self._elements(name):
-                    keys, values = b"".join(elements), b"".join(elements.values())
-                    self._libbpf.update_batch(fd, keys, values, len(elements))
+                    self._set(name, fd, elements)
 
-    def catch_up(self, pins: Path) -> None:
-        """Copy the connections that the former programs have remembered since."""
-        for name in _GROWING:
-            if name in self._both and name not in self._shared:
-                with self._libbpf.opened(pins / name) as fd:
-                    for elements in self._elements(name):
-                        self._add(fd, elements)
+    def _set(self, name: str, fd: int, elements: Mapping[bytes, bytes]) -> None:
+        keys, values = b"".join(elements), b"".join(elements.values())
+        try:
+            self._libbpf.update_batch(fd, keys, values, len(elements))
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            raise CannotCarryError(f"the new map {name} is too small for what is there") from error
+
+    def behind(self, names: Iterable[str]) -> list[str]:
+        """Of these maps those in which the former programs note what is not known here."""
+        return [name for name in names if name in self._both and name not in self._shared]
+
+    def catch_up(self, pins: Path, wanted: Mapping[str, Key]) -> None:
+        """Copy what the former programs remember: of maps by name the elements whose key says so.
+
+        What is there already stays: the new programs have begun it.
+        """
+        for name in self.behind(wanted):
+            with self._libbpf.opened(pins / name) as fd:
+                for elements in self._elements(name):
+                    self._add(fd, {k: v for k, v in elements.items() if wanted[name](k)})
 
     def _add(self, fd: int, elements: Mapping[bytes, bytes]) -> None:
         for key, value in elements.items():

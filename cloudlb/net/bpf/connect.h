@@ -84,6 +84,8 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	pool = bpf_map_lookup_elem(&pools, pool_number);
 	if (!pool || !(pool->length || (pool->locals && !fresh)))
 		return refuse_for(EVENT_NO_MEMBER);
+	if (!opens(p) && is_carrying())
+		return REFUSED;
 	if (!fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool, 0))
 		return PASSED_ON;
 	if (fresh ? pick_fresh(pool, *pool_number, p, &number) : pick_again(pool, p, &number))

@@ -7,8 +7,8 @@
  */
 #pragma once
 
-#include "aliases.h"
 #include "answer.h"
+#include "disguise.h"
 #include "flow.h"
 #include "forward.h"
 #include "fragment.h"
@@ -19,74 +19,6 @@
 #include "quoted.h"
 #include "rewrite.h"
 #include "tell.h"
-
-/* For bpf_loop: the first port that no session with the same end of the member has, and no service.
- */
-struct alias_search {
-	struct session_key key;
-	struct session fresh;
-	__u32 network;
-	struct aliases range;
-	__u32 found;
-};
-
-static long try_alias(__u32 tried, struct alias_search *search)
-{
-	__u32 port = alias_at(&search->range, tried);
-
-	search->key.client_port = bpf_htons(port);
-	if (tried >= search->range.count)
-		return 1;
-	if (is_service(search->network, &search->fresh.address, search->key.client_port,
-		       search->key.protocol) ||
-	    bpf_map_update_elem(&sessions, &search->key, &search->fresh, BPF_NOEXIST))
-		return 0;
-	search->found = port;
-	return 1;
-}
-
-/* A port for a client whose connection has none, or whose session is gone: that gets the one again
- * that it had. Two packets of it at once may both find one: the first is kept.
- */
-GLOBAL __u32 find_alias(const struct session_key *key, const struct packet *p, __u32 network,
-			__u32 number, struct flow *flow)
-{
-	struct alias_search search = {.network = network};
-	struct member *member = bpf_map_lookup_elem(&members, &number);
-	__u32 other;
-
-	if (!key || !p || !flow || !member)
-		return 0;
-	search.key = *key;
-	search.fresh.seen = bpf_jiffies64();
-	search.fresh.address = p->destination;
-	search.fresh.port = p->port;
-	search.fresh.client = p->source;
-	search.fresh.client_port = p->source_port;
-	search.fresh.member = number;
-	search.fresh.mode = MODE_FULL_NAT;
-	search.fresh.state = next_state(first_state(p), p);
-	if (flow->alias)
-		search.range = (struct aliases){.first = flow->alias, .count = 1};
-	else if (range_of_aliases(&search.range, bpf_map_lookup_elem(&pools, &member->pool)))
-		return 0;
-	bpf_loop(ALIAS_TRIES, try_alias, &search, 0);
-	if (!search.found)
-		return 0;
-	other = __sync_val_compare_and_swap(&flow->alias, 0, search.found);
-	if (!other || other == search.found)
-		return search.found;
-	bpf_map_delete_elem(&sessions, &search.key);
-	return other;
-}
-
-/* The client's connection as the director remembers it, with its key. */
-static __always_inline struct flow *flow_of(struct flow_key *key, const struct port *port,
-					    const struct packet *p)
-{
-	flow_key_of(key, port->network, p);
-	return bpf_map_lookup_elem(&flows, key);
-}
 
 /* The port that a member has in a connection, by a packet of the other end, as it is on the wire. */
 GLOBAL __u32 port_of_member(const struct port *port, const struct packet *p,
@@ -101,55 +33,6 @@ GLOBAL __u32 port_of_member(const struct port *port, const struct packet *p,
 		return member->port ? member->port : p->port;
 	flow = flow_of(&key, port, p);
 	return flow ? bpf_htons(flow->alias) : 0;
-}
-
-/* Put the pool's address and the connection's alias in the client's place. */
-static __always_inline void stand_in(struct session_key *key, const struct packet *p,
-				     __u32 alias)
-{
-	key->client = p->destination;
-	key->client_port = bpf_htons(alias);
-}
-
-static __always_inline int is_of_client(const struct session *session, const struct packet *p)
-{
-	return session->client_port == p->source_port &&
-	       same_address(&session->client, &p->source);
-}
-
-#define STILL_OPENING -1
-#define UNDER_WAY -2
-
-/* Remember a client's packet in a session with an alias, which becomes the key's client. Without
- * one the member could not answer, so the packet is refused. Returns the event to count then, else
- * whether the connection was still opening. A member that has closed its side may have its session forgotten before the client does. Other
- * directors hear of the connection only now: without its alias it is of no use to them.
- */
-static __always_inline int remember_disguised(struct session_key *key, const struct port *port,
-					      const struct packet *p, __u32 number)
-{
-	struct flow_key known;
-	struct flow *flow = flow_of(&known, port, p);
-	struct session *session;
-	__u32 alias, state;
-
-	if (!flow)
-		return EVENT_TABLE_FULL;
-	stand_in(key, p, flow->alias);
-	session = flow->alias ? bpf_map_lookup_elem(&sessions, key) : 0;
-	if (session && !is_of_client(session, p))
-		return EVENT_SESSION_CLASH;
-	if (session) {
-		state = session->state;
-		follow_client(session, p);
-		return state == FLOW_OPENING ? STILL_OPENING : UNDER_WAY;
-	}
-	alias = find_alias(key, p, port->network, number, flow);
-	if (!alias)
-		return EVENT_NO_ALIAS;
-	stand_in(key, p, alias);
-	share(&known, flow);
-	return opens(p) ? STILL_OPENING : UNDER_WAY;
 }
 
 /* To the member itself where it is on the link, else by the host's routes. */
@@ -216,10 +99,10 @@ GLOBAL int write_error(struct __sk_buff *skb, const struct port *port, const str
 	       write_outer(skb, p, SOURCE, &p->source, &pools.address);
 }
 
-#define IS_OPENING 0x10000
+#define TELLS 0x10000 /* beyond all ports */
 
 /* Returns the connection's alias, which is 0 without full NAT, or -1 if the packet is refused. With
- * an alias IS_OPENING says that the connection is not established yet.
+ * an alias TELLS says that the connection is not established yet.
  */
 GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u32 choice)
 {
@@ -227,22 +110,22 @@ GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u
 	struct member *member = bpf_map_lookup_elem(&members, &number);
 	struct session_key key = {};
 	struct end own = {};
-	int refusal;
+	int outcome;
 
 	if (!port || !p || !member)
 		return -1;
 	own.address = member->own;
 	own.port = port_of_member(port, p, member, mode);
 	session_key_to(&key, at_director(port), p, &own);
-	refusal = mode == MODE_FULL_NAT ? remember_disguised(&key, port, p, number) :
+	outcome = mode == MODE_FULL_NAT ? remember_disguised(&key, port, p, number) :
 					  remember(&key, p, number, mode);
-	if (refusal >= 0) {
-		count_event(refusal);
+	if (outcome >= 0) {
+		count_event(outcome);
 		return -1;
 	}
 	if (mode != MODE_FULL_NAT)
 		return 0;
-	return bpf_ntohs(key.client_port) | (refusal == STILL_OPENING ? IS_OPENING : 0);
+	return bpf_ntohs(key.client_port) | (outcome == IS_OPENING ? TELLS : 0);
 }
 
 GLOBAL int write_segment(struct __sk_buff *skb, const struct packet *p,
@@ -280,10 +163,10 @@ static __always_inline int translate_segment(struct __sk_buff *skb, const struct
 {
 	int alias = remember_segment(port, p, choice);
 
-	if (alias < 0 || write_segment(skb, p, member, alias & ~IS_OPENING,
+	if (alias < 0 || write_segment(skb, p, member, alias & ~TELLS,
 				       port_of_member(port, p, member, choice >> MODE_SHIFT)))
 		return -1;
-	return alias & IS_OPENING && p->protocol == IPPROTO_TCP && tells_clients(member) ?
+	return alias & TELLS && p->protocol == IPPROTO_TCP && tells_clients(member) ?
 		       tell_client(skb, p) :
 		       0;
 }
@@ -485,6 +368,8 @@ static __always_inline int packet_of_member(struct __sk_buff *skb, const struct 
 
 	if (done != STRAY)
 		return done;
+	if (is_carrying())
+		return TC_ACT_SHOT;
 	if (pass_on_answer(skb, port, p))
 		return bpf_redirect(skb->ifindex, 0);
 	begins = begins_masked(skb, port, p);

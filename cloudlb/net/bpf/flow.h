@@ -21,6 +21,20 @@ static __always_inline int is_active(__u32 state)
 	return state == FLOW_ESTABLISHED || state == FLOW_UDP;
 }
 
+/* Whether what is not known here may be on its way from the maps of another version. What comes in
+ * the middle of something is dropped meanwhile: milliseconds, and it is sent again.
+ */
+static __noinline int is_carrying(void)
+{
+	__u32 zero = 0;
+	struct settings *config = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!config || config->carrying < bpf_ktime_get_ns())
+		return 0;
+	count_event(EVENT_CARRYING);
+	return 1;
+}
+
 /* What a member has begun by itself is no load of its pool's. */
 static __always_inline void count_flow(const struct flow *flow, __s64 change)
 {

@@ -35,11 +35,7 @@ static __always_inline int forward_in_tunnel(struct __sk_buff *skb, const struct
 
 static __always_inline int has_mac(const struct member *member)
 {
-	__u8 known = 0;
-
-	for (int i = 0; i < 6; i++)
-		known |= member->mac[i];
-	return !!known;
+	return !!(*(const __u32 *)member->mac | *(const __u16 *)(member->mac + 4));
 }
 
 /* A packet as it is to a server that is no guest of ours, by what the kernel knows or finds out of

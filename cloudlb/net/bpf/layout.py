@@ -386,12 +386,14 @@ class Event(IntEnum):
     PASSED_ON = 12
     NO_ALIAS = 13
     CLIENT_UNTOLD = 14
+    CARRYING = 15
 
 
 class Settings(NamedTuple):
     """Time-outs in jiffies: opening, established, closing, UDP; and a second in jiffies.
 
-    Full NAT gives clients the ``aliases`` ports from ``first_alias`` on.
+    Full NAT gives clients the ``aliases`` ports from ``first_alias`` on. Until ``carrying``, in ns
+    since boot, connections may be known to the programs of another version only.
     """
 
     opening: int
@@ -401,6 +403,7 @@ class Settings(NamedTuple):
     second: int
     first_alias: int
     aliases: int
+    carrying: int
 
 
 NUMBER = Codec(Number, "I")
@@ -433,5 +436,5 @@ CLIENT_KEY = Codec(ClientKey, "I16s")
 CLIENT = Codec(Client, "QI4x")
 TRAFFIC = Codec(Traffic, "QQQQ")
 CONNECTIONS = Codec(Connections, "QQQ40x")
-SETTINGS = Codec(Settings, "QQQQQII")
+SETTINGS = Codec(Settings, "QQQQQIIQ")
 TICKET = Codec(Count, "Q56x")

@@ -239,7 +239,7 @@ static __always_inline int segment_from_guest(struct __sk_buff *skb, struct pack
 	session_key_from(&key, skb->ifindex, p);
 	session = bpf_map_lookup_elem(&sessions, &key);
 	if (!session)
-		return pass_from_guest(skb, p);
+		return is_carrying() ? TC_ACT_SHOT : pass_from_guest(skb, p);
 	guest.port = p->source_port;
 	pools.address = session->address;
 	pools.port = session->port;

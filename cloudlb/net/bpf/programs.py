@@ -12,13 +12,16 @@ import logging
 import os
 import re
 import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from cloudlb.model.dataplane import TableSizes
 from cloudlb.model.errors import EngineError
 from cloudlb.net.bpf import build, layout
-from cloudlb.net.bpf.carry import Former
+from cloudlb.net.bpf.carry import CannotCarryError, Former, Key
 from cloudlb.net.bpf.layout import (
     Client,
     ClientKey,
@@ -53,6 +56,7 @@ SOURCE = "cloudlb.bpf.c"
 _RUN_FRAME = bytes(64)
 _OURS = re.compile(r"(maps|programs)-([0-9a-f]{16}(-\d+)+|draft)")
 LOG = logging.getLogger(__name__)
+_LONGEST_CARRYING = 2_000_000_000  # ns: a process that ends meanwhile must not stop anybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ class Programs:
         try:
             if not self._pinned.is_dir() or not self.pins.is_dir():
                 self._load(build.compile_program(SOURCE, objects), sizes)
+            if not self._former and (former := self._others()):
+                self._former = self._catch_up_with(former)
             self.maps = _open_maps(self.libbpf, self.pins)
             self.news = Ring(self.libbpf, self.pins / "news")
             self._fds = {p.name: self.libbpf.get(p) for p in self._pinned.iterdir()}
@@ -115,19 +121,35 @@ class Programs:
         """Run a program once, outside any packet's way; what it returns."""
         return self.libbpf.test_run(self._fds[name], frame)[0]
 
-    def catch_up(self) -> None:
-        """Take over what the programs of a former version have remembered meanwhile; to be called
-        when an interface has got those of this one.
+    @contextmanager
+    def following(self, wanted: Mapping[str, Key]) -> Iterator[None]:
+        """For the exchange of a former version's programs on an interface: what these remember
+        goes over after it, and nothing is decided before of what is not known. See `carry`.
         """
-        if self._former:
-            self._former.catch_up(self.pins)
+        if not (self._former and self._former.behind(wanted)):
+            yield
+            return
+        self._say_carrying(time.monotonic_ns() + _LONGEST_CARRYING)
+        try:
+            yield
+            self._former.catch_up(self.pins, wanted)
+        finally:
+            self._say_carrying(0)
 
-    def remove_others(self) -> None:
-        """Remove the pins of other versions; to be called when nothing is attached to them."""
-        self._former = None
+    def _say_carrying(self, until: int) -> None:
+        zero = Number(0)
+        self.maps.settings[zero] = self.maps.settings[zero]._replace(carrying=until)
+
+    def remove_others(self) -> bool:
+        """Remove the pins of other versions; to be called when nothing is attached to them.
+
+        Whether there was one that wrote to maps of its own.
+        """
+        former, self._former = self._former, None
         for path in pinned(self._root):
             if path not in (self._pinned, self.pins):
                 shutil.rmtree(path)
+        return former is not None
 
     def close(self) -> None:
         """Give all file descriptors back."""
@@ -138,20 +160,36 @@ class Programs:
             getattr(self.maps, name).close()
 
     def _load(self, path: Path, sizes: TableSizes) -> None:
-        """What a former version knows goes over if it can; if not, the maps start empty."""
-        others = [p for p in pinned(self._root) if p.name.startswith("maps-") and p != self.pins]
-        former = max(others, key=lambda p: p.stat().st_mtime_ns, default=None)
+        """What a former version knows goes over; if it cannot, the maps start empty."""
+        former = self._others()
         if former and not self.pins.is_dir():
             try:
                 self._make(path, sizes, former)
-            except OSError as error:
-                LOG.warning(
-                    "maps=%s state=dropped: they cannot be carried over: %s", former, error
-                )
-            else:
                 LOG.info("maps=%s state=carried-over", former)
                 return
+            except CannotCarryError as error:
+                self._drop(former, error)
         self._make(path, sizes)
+
+    def _drop(self, former: Path, error: CannotCarryError) -> None:
+        """Nobody shall take the connections there for connections of the members here."""
+        LOG.warning("maps=%s state=dropped: %s", former, error)
+        shutil.rmtree(former)
+
+    def _others(self) -> Path | None:
+        """The latest maps of another version that somebody may still write to."""
+        others = [p for p in pinned(self._root) if p.name.startswith("maps-")]
+        others = [p for p in others if p not in (self.pins, self._root / "maps-draft")]
+        return max(others, key=lambda p: p.stat().st_mtime_ns, default=None)
+
+    def _catch_up_with(self, former: Path) -> Former | None:
+        """Of a version whose maps were carried over by a process that did not finish."""
+        try:
+            shapes = {p.name: self.libbpf.pinned_shape(p) for p in self.pins.iterdir()}
+            return Former(self.libbpf, former, shapes)
+        except CannotCarryError as error:
+            self._drop(former, error)
+            return None
 
     def _make(self, path: Path, sizes: TableSizes, former: Path | None = None) -> None:
         """Everything is pinned in draft directories first: a crash leaves no half set."""

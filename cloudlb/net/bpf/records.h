@@ -322,6 +322,7 @@ enum event {
 	EVENT_PASSED_ON,
 	EVENT_NO_ALIAS,
 	EVENT_CLIENT_UNTOLD,
+	EVENT_CARRYING,
 	EVENT_COUNT,
 };
 
@@ -330,6 +331,7 @@ struct settings {
 	__u64 second;     /* in jiffies */
 	__u32 first_alias; /* the ports that full NAT gives to clients */
 	__u32 aliases;
+	__u64 carrying; /* until when, in ns since boot, connections may be known to former programs */
 };
 
 static __always_inline int choice_of(__u32 number, __u32 mode)

@@ -78,11 +78,19 @@ struct scan {
 	__u32 best; /* its slot's index */
 };
 
+/* Of what another version has counted some may be missing, until it is counted anew. */
+static __always_inline __u64 at_least_none(__u64 counted)
+{
+	return (__s64)counted < 0 ? 0 : counted;
+}
+
 static __always_inline __u64 load_of(__u32 scheduler, const struct connections *c)
 {
-	if (scheduler == LC_LVS || scheduler == WLC_LVS)
-		return (c->active << 8) + c->inactive; /* ip_vs.h, ip_vs_dest_conn_overhead() */
-	return c->active;
+	__u64 active = at_least_none(c->active);
+
+	if (scheduler == LC_LVS || scheduler == WLC_LVS) /* ip_vs.h, ip_vs_dest_conn_overhead() */
+		return (active << 8) + at_least_none(c->inactive);
+	return active;
 }
 
 /* Fractions load / weight are compared by cross-multiplication; ties go to the earlier (L24). */

@@ -142,6 +142,10 @@ class TestRiseAndFall:
         assert _health(director.missed()) == OFFLINE
         for _ in range(3):
             assert director.answered("RA") == director.missed() == []
+        for _ in range(2):
+            assert director.answered("RA") == []
+        director.answered()
+        assert director.answered("RA") == []
 
 
 class TestStrangers:
