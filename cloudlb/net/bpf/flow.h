@@ -22,7 +22,7 @@ static __always_inline int is_active(__u32 state)
 }
 
 /* Whether what is not known here may be on its way from the maps of another version. What comes in
- * the middle of something is dropped meanwhile: milliseconds, and it is sent again.
+ * the middle of something is dropped meanwhile, and sent again.
  */
 static __noinline int is_carrying(void)
 {

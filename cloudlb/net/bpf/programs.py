@@ -56,7 +56,7 @@ SOURCE = "cloudlb.bpf.c"
 _RUN_FRAME = bytes(64)
 _OURS = re.compile(r"(maps|programs)-([0-9a-f]{16}(-\d+)+|draft)")
 LOG = logging.getLogger(__name__)
-_LONGEST_CARRYING = 2_000_000_000  # ns: a process that ends meanwhile must not stop anybody
+_LONGEST_CARRYING = 10_000_000_000  # ns: a process that ends meanwhile must not stop anybody
 
 
 @dataclass(frozen=True, slots=True)
