@@ -33,6 +33,7 @@ from tests.lab.pairs import (
     unplugged,
 )
 from tests.lab.wire import Asking
+from tests.soak import choose
 
 
 @pytest.mark.requirement("L14")
@@ -64,7 +65,7 @@ def kill_election(host: Host) -> None:
 
 @pytest.mark.requirement("L14")
 @pytest.mark.requirement("L18")
-@pytest.mark.parametrize("scheduler", ["maglev", "round_robin"])
+@pytest.mark.parametrize("scheduler", choose(["round_robin"], ["maglev"]))
 def test_a_director_whose_processes_are_killed_is_followed_and_takes_back(
     lab: Lab, cloud: Cloud, pair: tuple[Host, Host], scheduler: str
 ) -> None:
