@@ -169,8 +169,7 @@ def test_an_upgrade_that_was_interrupted_is_finished_by_the_next_process(
     try:
         attach(engine, bench)
         after = replace(bench, engine=engine, programs=engine._programs)
-        for port, number in noted.items():
-            assert after.direct(tcp(sport=port, flags="A")) == number
+        assert {p: after.direct(tcp(sport=p, flags="A")) for p in noted} == noted
         engine.settle()
         assert sum(c.active for c in engine.counters(POOL_KEYS[0])) == len(noted)
     finally:
@@ -214,8 +213,7 @@ def test_a_draft_that_a_crash_has_left_is_no_former_version(
     try:
         attach(engine, bench)
         after = replace(bench, engine=engine, programs=engine._programs)
-        for port, number in noted.items():
-            assert after.direct(tcp(sport=port, flags="A")) == number
+        assert {p: after.direct(tcp(sport=p, flags="A")) for p in noted} == noted
     finally:
         engine.close()
 
