@@ -56,6 +56,11 @@ def guest(number: int) -> Guest:
     return Guest(member_id(number), mac(number))
 
 
+def watched(plane: Plane) -> Plane:
+    """The plane with all its guests watched."""
+    return replace(plane, guests=tuple(replace(guest, watched=True) for guest in plane.guests))
+
+
 def own(number: int, version: int = 4) -> Address:
     """A member's own address."""
     return (VIP4 + 50 if version == 4 else VIP6 + 0x1000) + number
@@ -139,6 +144,7 @@ def planes(draw: st.DrawFn, pool: int = 1) -> Plane:
         replace(
             g,
             former=_former(draw(st.sets(st.sampled_from(Mode))), _way(g.member_id)["mode"]),
+            watched=draw(st.booleans()),
             **_way(g.member_id),
         )
         for g in sorted(map(guest, numbers), key=lambda g: g.member_id.bytes)

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +173,7 @@ class Agent:
             self._settings.east_west_port,
             self._engine.sharing,
             self._lock,
+            self._doubt,
         )
 
     def _make_scales(self) -> Scales:
@@ -186,6 +187,9 @@ class Agent:
             exchange=self._east_west.exchange_loads,
             changed=self._queue.add,
         )
+
+    def _doubt(self, members: Collection[UUID]) -> None:
+        self._prober.doubt(members)
 
     def _begin_to_share(self) -> None:
         self._east_west.begin_anew()

@@ -21,15 +21,24 @@ class Mate:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """The other directors by host, the hosts of each shared pool by its id, and the keys.
+    """The other hosts by name, the hosts of each shared pool by its id, and the keys.
 
     ``mates``: the other directors of each virtual router, in a ring that begins after this host.
+    ``directors``: those others that direct to this host's guests, by pool. ``homes``: the hosts of
+    guests that this host directs to.
     """
 
     peers: Mapping[str, Address] = field(default_factory=dict)
     pools: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
+    directors: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
+    homes: Mapping[bytes, str] = field(default_factory=dict)
     mates: Mapping[int, tuple[Mate, ...]] = field(default_factory=dict)
     keys: tuple[Key, ...] = ()
+
+    @property
+    def sharers(self) -> frozenset[str]:
+        """The hosts that direct pools together with this one."""
+        return frozenset().union(*self.pools.values())
 
     @property
     def secrets(self) -> dict[int, bytes]:
@@ -47,17 +56,30 @@ def circle(
 ) -> Circle:
     """The circle of a host. Peers without a management address are not in it."""
     reached = {p.host: p.management for p in peers if p.management and p.host != host}
-    shared = [
-        view
-        for view in views
-        if view.pool.virtual_router and host in view.pool.directors and not view.removing
-    ]
+    wanted = [view for view in views if not view.removing]
+    shared = [v for v in wanted if v.pool.virtual_router and host in v.pool.directors]
     return Circle(
         peers=reached,
         pools={v.pool.id.bytes: frozenset(v.pool.directors) & reached.keys() for v in shared},
+        directors={
+            v.pool.id.bytes: frozenset(v.pool.directors) & reached.keys()
+            for v in wanted
+            if host in _homes(v).values()
+        },
+        homes={
+            member: home
+            for v in wanted
+            if host in v.pool.directors
+            for member, home in _homes(v).items()
+        },
         mates={v.pool.virtual_router: _mates(host, v, peers) for v in shared},
         keys=tuple(sorted(keys, key=lambda key: key.number)),
     )
+
+
+def _homes(view: PoolView) -> dict[bytes, str]:
+    """The hosts of a pool's guests."""
+    return {m.member.id.bytes: m.place.host for m in view.members if m.place and m.place.host}
 
 
 def _mates(host: str, view: PoolView, peers: Sequence[Peer]) -> tuple[Mate, ...]:

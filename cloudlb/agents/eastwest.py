@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What agents tell each other past the control plane: connections of directors in groups, loads.
+"""What agents tell each other past the control plane: connections of directors in groups, those
+that guests have ended, loads.
 
 A director tells the others of its pools every connection that begins, is acknowledged or closes,
 within milliseconds, and all that are in use once a minute. Datagrams may be lost: each receiver
@@ -11,9 +12,11 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
+from uuid import UUID
 
 from cloudlb.agents.circle import Circle
 from cloudlb.engines.base import Sharer
@@ -22,12 +25,15 @@ from cloudlb.model.eastwest import (
     FlowEntry,
     Kind,
     Message,
+    Sign,
     Window,
     bodies,
     entries,
     load_body,
     load_of,
     seal,
+    sign_bodies,
+    signs_of,
     unseal,
 )
 from cloudlb.model.errors import EngineError
@@ -39,6 +45,7 @@ _GREETING = PERIOD
 _ASKING = 2.0
 _REFRESH = 60.0
 _GATHER = 0.005
+_MANY_SIGNS = 500
 _PACE = 40  # datagrams in 10 ms: a receiver's buffer holds some 150 by default
 _PATIENCE = 3.0
 _FRIENDSHIP = 60.0  # an agent that has died is back by then, and has told what it knows
@@ -70,7 +77,9 @@ class _Peer:
 class EastWest:
     """Talks with the directors of this host's pools at their ``port``, from its own ``address``.
 
-    ``sharer`` has this host's connections, and takes those of others under ``lock``.
+    ``sharer`` has this host's connections, and takes those of others under ``lock``. ``doubted``
+    hears which members refuse connections, or do not answer. Without an address it talks with
+    nobody.
     """
 
     def __init__(
@@ -80,11 +89,13 @@ class EastWest:
         port: int,
         sharer: Sharer | None,
         lock: threading.RLock,
+        doubted: Callable[[Collection[UUID]], None],
         clock: Callable[[], float] = time.monotonic,
         incarnation: int = 0,
     ) -> None:
         self._host, self._address, self._port = host, address, port
         self._sharer, self._lock, self._clock = sharer, lock, clock
+        self._doubted = doubted
         self._incarnation = incarnation or time.time_ns()
         self._circle, self._taken_at = Circle(), clock()
         self._secrets: dict[int, bytes] = {}
@@ -135,7 +146,8 @@ class EastWest:
         if self._sharer is None or self._address is None:
             return True
         with self._lock:
-            peers, began = list(self._peers.values()), self._began
+            sharers, began = self._circle.sharers, self._began
+            peers = [peer for host, peer in self._peers.items() if host in sharers]
         if began is None:
             return False
         waited = self._clock() - began
@@ -145,35 +157,71 @@ class EastWest:
 
     def run(self, stopping: threading.Event) -> None:
         """Talk until ``stopping``."""
-        if self._sharer is None or self._address is None:
+        if self._sharer is None:
             stopping.wait()
             return
         while not stopping.is_set():
             try:
-                self._talk(stopping, self._sharer, self._address)
+                self._talk(stopping, self._sharer)
             except OSError as error:
                 LOG.warning("east-west=failing: %s", error)
                 stopping.wait(1.0)
 
-    def _talk(self, stopping: threading.Event, sharer: Sharer, address: Address) -> None:
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as channel:
-            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-            channel.bind((str(address), self._port))
+    def _talk(self, stopping: threading.Event, sharer: Sharer) -> None:
+        with closing(self._channel()) as channel:
             while not stopping.is_set():
                 self._round(channel, sharer)
+
+    def _channel(self) -> socket.socket:
+        """Bound to this host's address; without one it sends to and hears from nobody."""
+        is_ipv6 = self._address is not None and self._address.version == 6
+        family = socket.AF_INET6 if is_ipv6 else socket.AF_INET
+        channel = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+            if self._address is not None:
+                channel.bind((str(self._address), self._port))
+        except OSError:
+            channel.close()
+            raise
+        return channel
 
     def _round(self, channel: socket.socket, sharer: Sharer) -> None:
         peers = self._peers
         is_busy = self._send_some(channel, peers)
-        both = [channel.fileno(), sharer.fileno()]
-        ready, _, _ = select.select(both, [], [], 0.01 if is_busy else 0.2)
-        if both[0] in ready:
+        news, signs = sharer.filenos()
+        everything = [channel.fileno(), news, signs]
+        ready, _, _ = select.select(everything, [], [], 0.01 if is_busy else 0.2)
+        if channel.fileno() in ready:
             self._listen(channel, sharer)
-        if both[1] in ready:
+        if news in ready or signs in ready:
             time.sleep(_GATHER)
             self._tell(channel, sharer.news())
+            self._heed(channel, sharer)
         self._keep_up(channel, sharer, peers)
+
+    def _heed(self, channel: socket.socket, sharer: Sharer) -> None:
+        """Guests may be made to reset whatever comes: that must not take all of a CPU."""
+        began = self._clock()
+        signs = list(sharer.signs())
+        doubted = {UUID(bytes=sign.member) for sign in signs if not sign.kind.ends}
+        if doubted:
+            self._doubted(doubted)
+        ended = [sign for sign in signs if sign.kind.ends]
+        self._conclude(ended, sharer)
+        for host, peer in self._peers.items():
+            theirs = (s for s in ended if host in self._circle.directors.get(s.pool, ()))
+            for body in sign_bodies(theirs):
+                self._send(channel, peer, Kind.ENDED, body)
+        if len(signs) > _MANY_SIGNS:
+            time.sleep(self._clock() - began)
+
+    def _conclude(self, ended: Collection[Sign], sharer: Sharer) -> None:
+        try:
+            with self._lock:
+                sharer.conclude(ended)
+        except EngineError as error:
+            LOG.warning("east-west=failing: %s", error.detail)
 
     def _listen(self, channel: socket.socket, sharer: Sharer) -> None:
         for _ in range(1000):
@@ -201,6 +249,10 @@ class EastWest:
             peer.is_told = True
             everything = self._of(message.sender, sharer.all(float("inf")))
             peer.outgoing = _in_bodies(everything, Kind.DONE)
+        elif message.kind is Kind.ENDED:
+            homes = self._circle.homes
+            told = [s for s in signs_of(message.body) if homes.get(s.member) == message.sender]
+            self._conclude(told, sharer)
         elif message.kind is Kind.LOAD:
             peer.load, peer.load_at = load_of(message.body), self._clock()
         elif message.kind is Kind.DONE:
@@ -245,7 +297,10 @@ class EastWest:
         is_anew, self._is_anew = self._is_anew, False
         refreshes = is_anew or now - self._refreshed_at >= _REFRESH
         newer_than = float("inf") if is_anew else 1.5 * _REFRESH
+        sharers = self._circle.sharers
         for host, peer in peers.items():
+            if host not in sharers:
+                continue
             if (peer.misses or not peer.is_known) and now - peer.asked_at >= _ASKING:
                 peer.misses, peer.asked_at = False, now
                 self._send(channel, peer, Kind.WANT)

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from uuid import UUID
 
 from cloudlb.agents.agenda import Agenda, Deadlines
@@ -115,6 +115,18 @@ class Prober:
         """The members that shall get nothing new until they have answered."""
         with self._lock:
             return self._suspects
+
+    def doubt(self, members: Collection[UUID]) -> None:
+        """Probe members at once that refuse clients or do not answer them; and after a miss again
+        at once, so that one which is dead is known to be after as many misses as ever, in the time
+        that these take.
+        """
+        with self._lock:
+            for member_id in members:
+                watch = self._watched.get(member_id)
+                if watch and not watch.is_doubted and watch.record.health is not Health.OFFLINE:
+                    watch.is_doubted, watch.is_settled = True, False
+                    self._agenda.plan(watch, self._clock())
 
     def run(self, stopping: threading.Event) -> None:
         """Probe until ``stopping``."""
@@ -292,6 +304,8 @@ class Prober:
     def _after(self, watch: Watch, outcome: Outcome) -> Verdict | None:
         target, old = watch.target, watch.record
         watch.record = new = old.after(outcome.answered, target.monitor)
+        if watch.is_doubted:
+            self._hurry(watch, outcome)
         if new is old and not self._suspects:
             watch.is_settled = True
             return None
@@ -304,6 +318,11 @@ class Prober:
             return None
         watch.reason = outcome.reason
         return Verdict(target.member_id, target.pool_id, new.health, outcome.reason)
+
+    def _hurry(self, watch: Watch, outcome: Outcome) -> None:
+        watch.is_doubted = not outcome.answered and watch.record.health is not Health.OFFLINE
+        if watch.is_doubted:
+            self._agenda.plan(watch, self._clock())
 
 
 def _has_another_reason(watch: Watch, outcome: Outcome) -> bool:

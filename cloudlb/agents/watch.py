@@ -28,12 +28,13 @@ class Watch:
     ``is_regular`` once its place in the interval is chosen, ``is_settled`` while another answer
     changes nothing. ``reason`` is the one that was told, ``latest`` that of the last miss, and
     ``repeats`` the misses in a row that had it. ``refused_at``: when a datagram was sent that the
-    member's kernel has refused.
+    member's kernel has refused. ``is_doubted`` while clients' complaints are looked into.
     """
 
     __slots__ = (
         "datagram",
         "echo",
+        "is_doubted",
         "is_over",
         "is_regular",
         "is_settled",
@@ -50,7 +51,7 @@ class Watch:
 
     def __init__(self, target: Target, record: ProbeRecord) -> None:
         self.record, self.turn, self.is_over = record, 0, False
-        self.is_regular = self.is_settled = False
+        self.is_regular = self.is_settled = self.is_doubted = False
         self.refused_at = float("-inf")
         self.reason, self.latest, self.repeats = "", "", 0
         self.aim(target)

@@ -257,10 +257,10 @@ def snapshot(session: Session, host: str, now: float) -> Snapshot:
 
 
 def _peers(session: Session, host: str, views: Iterable[PoolView]) -> tuple[Peer, ...]:
-    """Those that direct pools with the host, itself included; nobody if it does so alone."""
-    groups = [v.pool.directors for v in views if v.pool.virtual_router and not v.removing]
+    """The hosts that have to do with its pools, itself included; nobody if there is no other."""
+    groups = [{*v.pool.directors, *_homes(v)} for v in views if not v.removing]
     names = {name for group in groups if host in group for name in group}
-    if not names:
+    if names <= {host}:
         return ()
     query = select(HostRow).where(HostRow.name.in_(sorted(names))).order_by(HostRow.name)
     return tuple(
@@ -271,6 +271,11 @@ def _peers(session: Session, host: str, views: Iterable[PoolView]) -> tuple[Peer
         )
         for row in session.scalars(query)
     )
+
+
+def _homes(view: PoolView) -> set[str]:
+    """The hosts of a pool's guests."""
+    return {m.place.host for m in view.members if m.place and m.place.host}
 
 
 def _quarantined(session: Session, host: str) -> list[PoolView]:

@@ -97,15 +97,17 @@ def with_known_guests(plane: Plane) -> Plane:
 
 def _guests(view: PoolView, host: str, way: WayTo) -> tuple[Guest, ...]:
     here = sorted(view.members, key=lambda m: m.member.id.bytes)
+    watched = algorithm_of(view.pool).counts or view.pool.monitor is not None
     return tuple(
-        _guest(m, m.place.mac, way(view, m, m.place))
+        _guest(m, m.place.mac, way(view, m, m.place), watched)
         for m in here
         if m.place is not None and m.place.mac is not None and m.place.host == host
     )
 
 
-def _guest(m: MemberView, mac: Mac, way: Way) -> Guest:
-    return Guest(m.member.id, mac, way.mode, way.address, way.port)
+def _guest(m: MemberView, mac: Mac, way: Way, watched: bool) -> Guest:
+    """What it ends must not be counted, and what it refuses is a reason to probe it."""
+    return Guest(m.member.id, mac, way.mode, way.address, way.port, watched=watched)
 
 
 def _frontend(view: PoolView, down: Set[UUID], way: WayTo) -> Frontend:

@@ -15,7 +15,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cloudlb.model.dataplane import Explanation, Flow, MemberCounters, Plane
-from cloudlb.model.eastwest import FlowEntry
+from cloudlb.model.eastwest import FlowEntry, Sign
 from cloudlb.model.errors import EngineError
 from cloudlb.model.ether import Mac
 from cloudlb.model.network import Address
@@ -74,12 +74,22 @@ def asking_for(what: str) -> Iterator[None]:
 class Sharer(ABC):
     """Tells connections of pools with several directors, and takes those of other directors.
 
-    One thread uses it, and only `adopt` is called under the agent's lock.
+    One thread uses it; only `adopt` and `conclude` are called under the agent's lock.
     """
 
     @abstractmethod
-    def fileno(self) -> int:
-        """For select: readable when there are news."""
+    def filenos(self) -> tuple[int, int]:
+        """For select: readable when there are news, and signs."""
+
+    @abstractmethod
+    def signs(self) -> Iterator[Sign]:
+        """What members have done with connections since the last call: guests of this host that
+        are watched, and those that this host directs to.
+        """
+
+    @abstractmethod
+    def conclude(self, signs: Iterable[Sign]) -> None:
+        """Connections that are directed here have ended."""
 
     @abstractmethod
     def news(self) -> Iterator[FlowEntry]:

@@ -51,7 +51,7 @@ def of_members(pool: int, plane: Plane) -> dict[UUID, MemberRecord]:
         record = _of_guest(pool, rank, guest)
         known = records.get(guest.member_id)
         if known:
-            role = known.role | MemberRole.GUEST
+            role = known.role | record.role
             record = known._replace(role=role, former=record.former)
         records[guest.member_id] = record
     return records
@@ -129,6 +129,7 @@ def guest(record: MemberRecord) -> Guest:
         address=_own(record),
         port=_port(record),
         former=tuple(mode for mode, n in _MODES.items() if record.former & 1 << n),
+        watched=bool(record.role & MemberRole.WATCHED),
     )
 
 
@@ -227,7 +228,7 @@ def _of_guest(pool: int, rank: int, guest: Guest) -> MemberRecord:
         rank=rank,
         mac=guest.mac.packed,
         state=MemberState.IDLE,
-        role=MemberRole.GUEST,
+        role=MemberRole.GUEST | (MemberRole.WATCHED if guest.watched else 0),
         own=_packed(guest.address),
         port=(guest.port or 0).to_bytes(2),
         mode=_MODES[guest.mode],

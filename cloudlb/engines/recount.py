@@ -22,6 +22,7 @@ def count_anew(maps: Maps) -> None:
         if flow.mode != ModeNumber.MASQUERADE:
             (active if _STATES[flow.state] in _ACTIVE else inactive)[flow.member] += 1
     for number, counted in maps.connections.items():
-        there = Connections(counted.total, active[number.value], inactive[number.value])
+        found = active[number.value], inactive[number.value]
+        there = Connections(counted.total, *found, counted.doubted)
         if there != counted:
             maps.connections[number] = there

@@ -73,6 +73,16 @@ class Algorithm(StrEnum):
     FLOW_HASH = "flow_hash"
     MAGLEV = "maglev"
 
+    @property
+    def counts(self) -> bool:
+        """Whether it compares the members' connections."""
+        return self in _COUNTING
+
+
+_COUNTING = frozenset(
+    {Algorithm.LC_ACTIVE, Algorithm.LC_LVS, Algorithm.WLC_ACTIVE, Algorithm.WLC_LVS}
+)
+
 
 class BackendState(StrEnum):
     """Whether a backend gets new connections."""
@@ -145,7 +155,8 @@ class Guest:
     """A member behind a tap of this host, by the Ethernet address of its NIC.
 
     ``address`` is the guest's own, where one is known, and ``port`` its own port where that
-    differs from the virtual one. Connections that began in a ``former`` mode may be alive.
+    differs from the virtual one. Connections that began in a ``former`` mode may be alive. Of one
+    that is ``watched`` directors are to hear which connections it ends or refuses.
     """
 
     member_id: UUID
@@ -154,6 +165,7 @@ class Guest:
     address: Address | None = None
     port: int | None = None
     former: tuple[Mode, ...] = ()
+    watched: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,12 @@ _MAGIC = b"CLB\x02"
 _HEAD = struct.Struct("!4sBIQQB")
 _TAG = 16
 _LOAD = struct.Struct("!dd")
+_SIGN = struct.Struct("!16s16s16s2s2sBH")
 _ENTRY = struct.Struct("!16s16s2s2sBBBHH16s")
 LONGEST = 1400
 MOST_ENTRIES = 21
+MOST_SIGNS = 22
+OLDEST_SIGN = 0xFFFF
 _WINDOW = 1024
 LONGEST_IDLE = 0xFFFF
 
@@ -34,7 +37,7 @@ class Kind(IntEnum):
 
     ``HELLO``: I am here, and this is how far my numbers are. ``FLOWS``: connections that I
     forward. ``WANT``: tell me all of them. ``DONE``: those were all. ``LOAD``: how much I have to
-    do.
+    do. ``ENDED``: connections that guests of mine have ended.
     """
 
     HELLO = 1
@@ -42,6 +45,7 @@ class Kind(IntEnum):
     WANT = 3
     DONE = 4
     LOAD = 5
+    ENDED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,34 @@ class FlowEntry(NamedTuple):
     alias: int
     idle: int
     member: bytes
+
+
+class SignKind(IntEnum):
+    """What a member does with a connection: it closes its side, or resets it; it refuses a new
+    one, or leaves its client without an answer.
+    """
+
+    CLOSED = 1
+    RESET = 2
+    REFUSED = 3
+    UNANSWERED = 4
+
+    @property
+    def ends(self) -> bool:
+        """Whether the connection is to be counted no more."""
+        return self <= SignKind.RESET
+
+
+class Sign(NamedTuple):
+    """What a member does with a TCP connection, ``age`` ms ago; all else as in a `FlowEntry`."""
+
+    pool: bytes
+    member: bytes
+    client: bytes
+    client_port: bytes
+    port: bytes
+    kind: SignKind
+    age: int
 
 
 def seal(message: Message, number: int, secret: bytes) -> bytes:
@@ -117,6 +149,29 @@ def entries(body: bytes) -> Sequence[FlowEntry]:
     if len(body) % _ENTRY.size:
         raise ValueError(f"{len(body)} octets are no connections")
     return [FlowEntry(*values) for values in _ENTRY.iter_unpack(body)]
+
+
+def sign_bodies(signs: Iterable[Sign]) -> Iterator[bytes]:
+    """Signs as bodies of messages that are short enough."""
+    waiting = iter(signs)
+    while batch := tuple(islice(waiting, MOST_SIGNS)):
+        yield b"".join(_SIGN.pack(*sign) for sign in batch)
+
+
+def signs_of(body: bytes) -> Sequence[Sign]:
+    """The ends of connections in a body. ValueError when it has another length, or other signs."""
+    if len(body) % _SIGN.size:
+        raise ValueError(f"{len(body)} octets are no signs")
+    found = [_sign(*values) for values in _SIGN.iter_unpack(body)]
+    if not all(sign.kind.ends for sign in found):
+        raise ValueError("a sign that ends no connection")
+    return found
+
+
+def _sign(
+    pool: bytes, member: bytes, client: bytes, client_port: bytes, port: bytes, kind: int, age: int
+) -> Sign:
+    return Sign(pool, member, client, client_port, port, SignKind(kind), age)
 
 
 def load_body(load: Load) -> bytes:

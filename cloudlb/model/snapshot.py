@@ -81,7 +81,8 @@ class Snapshot:
 
     ``networks`` are those that the host maps, with or without pools, and ``claims`` the addresses
     of all their pools: the host's guests may hold these, but not announce them. ``peers`` are the
-    directors of pools that have several, this host among them; ``keys`` are theirs.
+    hosts that have to do with its pools, this one among them, if there are others; ``keys`` are
+    theirs.
     """
 
     host: str

@@ -47,6 +47,8 @@ static __noinline int adopt_session(const struct shared *told, const struct memb
 	return 0;
 }
 
+#define LONG_AGO 0x40000000 /* jiffies: no end that is told of is as old */
+
 /* What was seen here later than there stays as it is. A connection that was told with another
  * member goes there: who tells it has forwarded its packets since.
  */
@@ -72,6 +74,7 @@ static __noinline int adopt_flow(const struct shared *told)
 	flow.alias = told->alias;
 	flow.told = 1;
 	here = bpf_map_lookup_elem(&flows, &told->key);
+	flow.since = told->state == FLOW_OPENING ? now : here ? here->since : now - LONG_AGO;
 	if (!here) {
 		if (adopt_session(told, member, seen))
 			return 0;

@@ -18,7 +18,7 @@ from cloudlb.net.bpf.libbpf import Libbpf, MapShape
 from cloudlb.net.bpf.maps import batches
 
 _ARRAY, _PER_CPU_ARRAY = 2, 6  # linux/bpf.h, enum bpf_map_type
-_FOR_A_MOMENT = frozenset({"fragmented", "held", "drafts", "news", "budgets"})
+_FOR_A_MOMENT = frozenset({"fragmented", "held", "drafts", "news", "signs", "budgets"})
 _REMEMBERED = frozenset({"flows", "sessions", "clients"})
 
 Key = Callable[[bytes], bool]

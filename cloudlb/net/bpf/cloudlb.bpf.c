@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The programs: `director` on the interface that receives pools' traffic, `from_guest` and
- * `to_guest` on the taps of guests, `sweep` and `adopt` run by the agent, to forget old connections
- * and to take over those of another director.
+ * `to_guest` on the taps of guests, `sweep`, `adopt` and `conclude` run by the agent, to forget old
+ * connections, to take over those of another director, and to end what members have ended.
  */
 #include "adopt.h"
 #include "answer.h"
@@ -17,6 +17,7 @@
 #include "parse.h"
 #include "parts.h"
 #include "persist.h"
+#include "signs.h"
 #include "tunnel.h"
 
 /* linux/if_packet.h: addressed to this interface, or to another */
@@ -102,10 +103,13 @@ int from_guest(struct __sk_buff *skb)
 	if (!member)
 		return NOT_OURS;
 	if (serves_by(member, MODE_EDGE_NAT) && same_address(&p.source, &member->own))
-		return nat_from_guest(skb, &p);
+		return nat_from_guest(skb, port, &p);
 	if (!holds_address(member))
 		return NOT_OURS;
 	count_answer(skb, &p, *number);
+	if (member->role & MEMBER_WATCHED && p.protocol == IPPROTO_TCP &&
+	    p.kind != KIND_FRAGMENT)
+		watch_answer(skb, port, &p, *number);
 	if (serves_by(member, MODE_TUN) && p.protocol == IPPROTO_TCP && p.kind != KIND_FRAGMENT)
 		clamp_mss(skb, port, member, &p);
 	return NOT_OURS;
@@ -169,6 +173,20 @@ int adopt(struct __sk_buff *skb)
 
 	for (i = 0; i < MOST_ADOPTED; i++)
 		if (adopt_at(skb, ETH_HLEN + i * sizeof(struct shared)))
+			break;
+	return i;
+}
+
+/* Run by BPF_PROG_TEST_RUN on a frame of signs behind an Ethernet header: connections that members
+ * have ended at other hosts.
+ */
+SEC("tc")
+int conclude(struct __sk_buff *skb)
+{
+	__u32 i;
+
+	for (i = 0; i < MOST_CONCLUDED; i++)
+		if (conclude_at(skb, ETH_HLEN + i * sizeof(struct sign)))
 			break;
 	return i;
 }

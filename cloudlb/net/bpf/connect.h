@@ -9,6 +9,7 @@
 #include "parse.h"
 #include "persist.h"
 #include "schedule.h"
+#include "signs.h"
 
 /* The member of a new connection: its client's, or the scheduler's choice. */
 static __always_inline int pick_fresh(const struct pool *pool, __u32 number,
@@ -97,6 +98,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	flow.mode = choice >> MODE_SHIFT;
 	flow.state = first_state(p);
 	flow.seen = bpf_jiffies64();
+	flow.since = flow.seen;
 	if (old)
 		replaced = *old;
 	if (!bpf_map_update_elem(&flows, key, &flow, BPF_ANY)) {
@@ -136,6 +138,18 @@ static __always_inline int belongs(const struct flow *flow, const struct member 
 	return limits && bpf_jiffies64() - flow->seen < RECENT * limits->second;
 }
 
+/* Whether a SYN is one that a client sends again because nobody has answered (RFC 6298: after a
+ * second), and not one that the network has doubled.
+ */
+static __always_inline int is_late(const struct flow *flow)
+{
+	struct settings *limits;
+	__u32 zero = 0;
+
+	limits = bpf_map_lookup_elem(&settings, &zero);
+	return limits && (bpf_jiffies64() - flow->seen) * 2 > limits->second;
+}
+
 /* The member of a client's packet, with the mode of its connection. */
 GLOBAL int member_of(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
@@ -157,8 +171,12 @@ GLOBAL int member_of(struct __sk_buff *skb, const struct port *port, const struc
 	if (opens(p)) {
 		if (!belongs(flow, member))
 			return new_connection(skb, port, p, &key, flow);
-		if (flow->state == FLOW_ESTABLISHED) /* which it does not renew */
+		if (flow->state == FLOW_ESTABLISHED) { /* which it does not renew */
+			flow->since = bpf_jiffies64();
 			return choice_of(number, flow->mode);
+		}
+		if (is_late(flow))
+			doubt(&key, number, SIGN_UNANSWERED);
 	}
 	if (flow->told && flow->state == FLOW_CLOSING &&
 	    pass_on(skb, port, bpf_map_lookup_elem(&pools, &member->pool), 1))

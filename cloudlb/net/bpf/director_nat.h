@@ -18,6 +18,7 @@
 #include "parse.h"
 #include "quoted.h"
 #include "rewrite.h"
+#include "signs.h"
 #include "tell.h"
 
 /* The port that a member has in a connection, by a packet of the other end, as it is on the wire. */
@@ -311,6 +312,7 @@ GLOBAL int segment_from_member(struct __sk_buff *skb, const struct port *port,
 		renew_masked(port, p, session);
 	} else {
 		follow_guest(session, p);
+		conclude_session(port, p, session);
 	}
 	if (p->kind == KIND_FIRST_PART)
 		waiting = settle(skb, p, &pools.address, &client.address, number);

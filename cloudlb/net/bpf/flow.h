@@ -87,13 +87,36 @@ static __always_inline __u32 next_state(__u32 state, const struct packet *p)
 	return state == FLOW_OPENING && p->tcp_flags & TCP_ACK ? FLOW_ESTABLISHED : state;
 }
 
+/* The state of a connection that its member has ended, before a packet of its client. One who talks
+ * still after a second talks in a connection that goes on: one half of it, or another one with the
+ * same ports.
+ */
+static __noinline __u32 state_after_end(struct flow *flow, const struct packet *p)
+{
+	__u32 zero = 0;
+	struct settings *limits = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!flow || !p || !limits)
+		return FLOW_CLOSING;
+	if (p->tcp_flags & (TCP_FIN | TCP_RST)) {
+		flow->ended = 0;
+		return FLOW_CLOSING;
+	}
+	if ((__u32)bpf_jiffies64() - flow->since <= limits->second)
+		return FLOW_CLOSING;
+	flow->ended = 0;
+	return FLOW_ESTABLISHED;
+}
+
 /* A client's packet of a known connection. */
 static __always_inline void follow(struct flow *flow, const struct flow_key *key,
 				   const struct packet *p)
 {
+	__u32 state = flow->ended ? state_after_end(flow, p) : flow->state;
+
 	flow->seen = bpf_jiffies64();
 	flow->told = 0;
-	enter(flow, key, next_state(flow->state, p));
+	enter(flow, key, next_state(state, p));
 }
 
 /* How many packets a frame is on a link. What a guest leaves to be cut says how large its segments

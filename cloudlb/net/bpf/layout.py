@@ -153,6 +153,7 @@ class MemberRole(IntFlag):
 
     BACKEND = 1
     GUEST = 2
+    WATCHED = 4
 
 
 class ModeNumber(IntEnum):
@@ -223,8 +224,9 @@ class FlowKey(NamedTuple):
 class Flow(NamedTuple):
     """Where a connection goes, and how; ``seen`` in jiffies, ``told`` by another director.
 
-    ``alias`` is the port that stands for the client's with full NAT, else 0; of what
-    a member has begun by itself the port that it has.
+    ``since`` is the time of its latest SYN, or, if its member has ``ended`` it, of that; the lower
+    32 bits of jiffies. ``alias`` is the port that stands for the client's with full NAT, else 0;
+    of what a member has begun by itself the port that it has.
     """
 
     seen: int
@@ -233,6 +235,8 @@ class Flow(NamedTuple):
     state: int
     mode: int
     told: int = 0
+    ended: int = 0
+    since: int = 0
 
 
 class Shared(NamedTuple):
@@ -244,6 +248,15 @@ class Shared(NamedTuple):
     mode: int
     alias: int
     idle: int
+
+
+class Sign(NamedTuple):
+    """What a member does with a connection, its key packed; ``at`` in nanoseconds since boot."""
+
+    key: bytes
+    member: int
+    at: int
+    what: int
 
 
 class Mate(NamedTuple):
@@ -361,11 +374,12 @@ class Traffic(NamedTuple):
 
 
 class Connections(NamedTuple):
-    """Connections of a member."""
+    """Connections of a member; when it was ``doubted`` last, in nanoseconds since boot."""
 
     total: int
     active: int
     inactive: int
+    doubted: int = 0
 
 
 class Event(IntEnum):
@@ -423,8 +437,9 @@ DELIVERY_KEY = Codec(DeliveryKey, "I16s")
 LEARNED_KEY = Codec(LearnedKey, "II")
 SIGHTING = Codec(Sighting, "16sQ")
 FLOW_KEY = Codec(FlowKey, "I2s2s16s16sI")
-FLOW = Codec(Flow, "QIIBBB5x")
+FLOW = Codec(Flow, "QIIBBBBI")
 SHARED = Codec(Shared, f"{FLOW_KEY.size}sIBBHI")
+SIGN = Codec(Sign, f"{FLOW_KEY.size}sIQI4x")
 MATE = Codec(Mate, "QQ6s42s")
 SESSION_KEY = Codec(SessionKey, "II2s2s16s16s")
 SESSION = Codec(Session, "Q16sII2s2sB3x16s")
@@ -435,6 +450,6 @@ HELD = Codec(Held, "I1600s")
 CLIENT_KEY = Codec(ClientKey, "I16s")
 CLIENT = Codec(Client, "QI4x")
 TRAFFIC = Codec(Traffic, "QQQQ")
-CONNECTIONS = Codec(Connections, "QQQ40x")
+CONNECTIONS = Codec(Connections, "QQQQ32x")
 SETTINGS = Codec(Settings, "QQQQQIIQ")
 TICKET = Codec(Count, "Q56x")

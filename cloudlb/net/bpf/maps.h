@@ -180,6 +180,14 @@ struct {
 	__uint(max_entries, NEWS_SIZE);
 } news SEC(".maps");
 
+/* What members do with connections, for the agent. Apart from `news`, which a flood of resets must
+ * not crowd out.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SIGNS_SIZE);
+} signs SEC(".maps");
+
 /* Until when, in ns since boot, this host is master of a virtual router. A lease: who elects
  * renews it, and when that process is gone the host announces nothing any more.
  */

@@ -12,6 +12,7 @@
 #include "parse.h"
 #include "quoted.h"
 #include "rewrite.h"
+#include "signs.h"
 
 static __always_inline int is_icmp(const struct packet *p)
 {
@@ -226,7 +227,8 @@ static __always_inline int pass_from_guest(struct __sk_buff *skb, const struct p
 	return waiting ? release_parts(skb, p, waiting, BPF_F_INGRESS) : NOT_OURS;
 }
 
-static __always_inline int segment_from_guest(struct __sk_buff *skb, struct packet *p)
+static __always_inline int segment_from_guest(struct __sk_buff *skb, const struct port *port,
+					      struct packet *p)
 {
 	struct end guest = {.address = p->source}, pools = {};
 	struct session_key key = {};
@@ -245,6 +247,7 @@ static __always_inline int segment_from_guest(struct __sk_buff *skb, struct pack
 	pools.port = session->port;
 	member = session->member;
 	follow_guest(session, p);
+	watch_session(port, p, session);
 	if (p->kind == KIND_FIRST_PART)
 		waiting = settle(skb, p, &pools.address, 0, member);
 	if (waiting)
@@ -320,14 +323,15 @@ static __always_inline int nat_to_guest(struct __sk_buff *skb, struct packet *p,
 }
 
 /* From the own address of a member. */
-static __always_inline int nat_from_guest(struct __sk_buff *skb, struct packet *p)
+static __always_inline int nat_from_guest(struct __sk_buff *skb, const struct port *port,
+					  struct packet *p)
 {
 	if (part_of(skb, p))
 		return NOT_OURS;
 	if (p->kind == KIND_LATER_PART)
 		return later_part_from_guest(skb, p);
 	if (!is_icmp(p))
-		return segment_from_guest(skb, p);
+		return segment_from_guest(skb, port, p);
 	if (p->kind == KIND_FIRST_PART)
 		return pass_from_guest(skb, p);
 	return error_from_guest(skb, p);

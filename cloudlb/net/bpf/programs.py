@@ -105,6 +105,7 @@ class Programs:
                 self._former = self._catch_up_with(former)
             self.maps = _open_maps(self.libbpf, self.pins)
             self.news = Ring(self.libbpf, self.pins / "news")
+            self.signs = Ring(self.libbpf, self.pins / "signs")
             self._fds = {p.name: self.libbpf.get(p) for p in self._pinned.iterdir()}
         except OSError as error:
             raise EngineError(
@@ -154,6 +155,7 @@ class Programs:
     def close(self) -> None:
         """Give all file descriptors back."""
         self.news.close()
+        self.signs.close()
         for fd in self._fds.values():
             os.close(fd)
         for name in Maps.__slots__:

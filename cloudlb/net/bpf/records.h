@@ -26,6 +26,8 @@
 #define MAX_HELD 1024
 #define NEWS_SIZE 1048576
 #define MOST_ADOPTED 22 /* in one run of `adopt` */
+#define MOST_CONCLUDED 22 /* in one run of `conclude` */
+#define SIGNS_SIZE 262144
 #define ROUTERS 256 /* VRID, RFC 9568, section 5.2.3 */
 #define HELD_OCTETS 1600 /* the largest frame that is held: MTU 1500, and some more */
 
@@ -105,7 +107,8 @@ struct pool {
 };
 
 enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
-enum member_role { MEMBER_BACKEND = 1, MEMBER_GUEST = 2 };
+/* Of one that is watched its directors hear what it ends, or refuses. */
+enum member_role { MEMBER_BACKEND = 1, MEMBER_GUEST = 2, MEMBER_WATCHED = 4 };
 /* The last one is that of connections that a member has begun by itself. */
 enum mode {
 	MODE_DR = 0,
@@ -163,7 +166,9 @@ struct flow_key {
 
 enum flow_state { FLOW_OPENING = 0, FLOW_ESTABLISHED = 1, FLOW_CLOSING = 2, FLOW_UDP = 3 };
 
-/* A connection keeps the mode that its member had when it began (L2). */
+/* A connection keeps the mode that its member had when it began (L2). `since` is the time of its
+ * latest SYN, or, if its member has `ended` it, of that; the lower 32 bits of jiffies.
+ */
 struct flow {
 	__u64 seen; /* jiffies: read without a call, which the clock in ns is not */
 	__u32 member;
@@ -172,7 +177,8 @@ struct flow {
 	__u8 state;
 	__u8 mode;
 	__u8 told; /* by another director, and no packet of it has come here since */
-	__u8 pad[5];
+	__u8 ended;
+	__u32 since;
 };
 
 /* A member's number together with the mode of a connection. */
@@ -188,6 +194,17 @@ struct shared {
 	__u8 mode;
 	__u16 alias;
 	__u32 idle;
+};
+
+/* What a member does with a connection, as told to the agent; `at` in ns since boot. */
+enum sign_kind { SIGN_CLOSED = 1, SIGN_RESET = 2, SIGN_REFUSED = 3, SIGN_UNANSWERED = 4 };
+
+struct sign {
+	struct flow_key key;
+	__u32 member;
+	__u64 at;
+	__u32 what;
+	__u32 pad;
 };
 
 /* A client, or all clients of a prefix, and the member that their new connections go to. */
@@ -274,12 +291,15 @@ struct traffic {
 	__u64 bytes_out;
 };
 
-/* Changed atomically by all CPUs; a cache line each. */
+/* Changed atomically by all CPUs; a cache line each. `doubted`: when the agent was last told that the
+ * member refuses or does not answer, in ns since boot.
+ */
 struct connections {
 	__u64 total;
 	__u64 active;
 	__u64 inactive;
-	__u64 pad[5];
+	__u64 doubted;
+	__u64 pad[4];
 };
 
 struct ticket {

@@ -2,27 +2,31 @@
 """Directors tell each other of their connections: two of them, with sockets between."""
 
 import os
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address
+from uuid import UUID
 
 import pytest
 
 from cloudlb.agents.circle import Circle, circle
 from cloudlb.agents.eastwest import EastWest
 from cloudlb.engines.base import Sharer
-from cloudlb.model.eastwest import FlowEntry
+from cloudlb.model.eastwest import FlowEntry, Sign, SignKind
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Uplink
 from cloudlb.model.load import Load
-from cloudlb.model.snapshot import Key, Peer
-from tests.views import view
+from cloudlb.model.snapshot import Key, Peer, PoolView
+from tests.planes import member_id
+from tests.views import member, view
 
 POOL = view(directors=("d1", "d2"), virtual_router=9)
-MACS = (Mac("02:00:00:00:00:01"), Mac("02:00:00:00:00:02"))
+SERVED = view(member(1, "d3"), member(2, "d4"), directors=("d1", "d2"), virtual_router=9)
+MACS = tuple(Mac(f"02:00:00:00:00:0{n}") for n in range(1, 5))
 PEERS = tuple(
     Peer(f"d{n}", ip_address(f"127.0.0.{n}"), (Uplink("lan", "eth0", mac),))
     for n, mac in enumerate(MACS, 1)
@@ -36,6 +40,13 @@ def entry(number: int, pool: bytes = POOL.pool.id.bytes) -> FlowEntry:
     return FlowEntry(pool, client, b"\x9c\x40", b"\x00\x50", 6, 1, 2, 0, 0, b"m" * 16)
 
 
+def sign(kind: SignKind, member: int = 1) -> Sign:
+    """What a member does with a connection."""
+    return Sign(
+        SERVED.pool.id.bytes, member_id(member).bytes, b"c" * 16, b"\x9c\x40", b"\x00\x50", kind, 3
+    )
+
+
 class Table(Sharer):
     """A table of connections; ``add`` is a client's doing."""
 
@@ -45,17 +56,33 @@ class Table(Sharer):
         self._news: list[FlowEntry] = []
         self.mates: dict[int, tuple[Mac, float]] = {}
         self._ready, self._bell = os.pipe()
+        self.given: list[Sign] = []
+        self._gives, self._gong = os.pipe()
+        self.concluded: list[Sign] = []
 
     def add(self, *told: FlowEntry) -> None:
         self.entries |= set(told)
         self._news += told
         os.write(self._bell, b"x")
 
-    def fileno(self) -> int:
-        return self._ready
+    def give(self, *signs: Sign) -> None:
+        """A member's doing."""
+        self.given += signs
+        os.write(self._gong, b"x")
+
+    def filenos(self) -> tuple[int, int]:
+        return self._ready, self._gives
+
+    def signs(self) -> Iterator[Sign]:
+        _drain(self._gives)
+        told, self.given = self.given, []
+        return iter(told)
+
+    def conclude(self, signs: Iterable[Sign]) -> None:
+        self.concluded += signs
 
     def news(self) -> Iterator[FlowEntry]:
-        os.read(self._ready, 4096)
+        _drain(self._ready)
         told, self._news = self._news, []
         return iter(told)
 
@@ -71,23 +98,34 @@ class Table(Sharer):
         self.entries |= set(entries) if self.is_shared else set()
 
 
+def _drain(pipe: int) -> None:
+    if select.select([pipe], [], [], 0)[0]:
+        os.read(pipe, 4096)
+
+
 class Director:
-    """A director that talks in a thread of its own."""
+    """A director, or the host of a guest, that talks in a thread of its own."""
 
     def __init__(self, number: int, port: int) -> None:
         self.name, self.table = f"d{number}", Table()
-        address = ip_address(f"127.0.0.{number}")
+        address = ip_address(f"127.0.0.{number}") if number else None
         self.late = 0.0
-        lock = threading.RLock()
+        self.doubted: set[UUID] = set()
         self.talk = EastWest(
-            self.name, address, port, self.table, lock, lambda: time.monotonic() + self.late
+            self.name,
+            address,
+            port,
+            self.table,
+            threading.RLock(),
+            self.doubted.update,
+            lambda: time.monotonic() + self.late,
         )
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.talk.run, args=(self.stopping,))
         self.thread.start()
 
-    def want(self, keys: Iterable[Key] = KEYS) -> "Director":
-        self.talk.want(circle(self.name, [POOL], PEERS, tuple(keys)))
+    def want(self, keys: Iterable[Key] = KEYS, pool: PoolView = POOL) -> "Director":
+        self.talk.want(circle(self.name, [pool], PEERS, tuple(keys)))
         return self
 
     def stop(self) -> None:
@@ -259,3 +297,54 @@ def test_what_was_told_before_a_pool_was_shared_on_both_hosts_is_told_again(
     hosts[late].table.is_shared = True
     hosts[late].talk.begin_anew()
     until("the second has heard", lambda: second.table.entries == {entry(1), entry(2)})
+
+
+@pytest.mark.requirement("L6")
+def test_the_host_of_a_guest_tells_all_directors_what_it_ends(
+    start: Callable[[int], Director],
+) -> None:
+    first, second, home = (start(number).want(pool=SERVED) for number in (1, 2, 3))
+    home.table.give(sign(SignKind.CLOSED), sign(SignKind.RESET))
+    told = [sign(SignKind.CLOSED), sign(SignKind.RESET)]
+    until("the first knows", lambda: first.table.concluded == told)
+    until("the second knows", lambda: second.table.concluded == told)
+
+
+def test_a_director_concludes_what_its_own_guests_end(start: Callable[[int], Director]) -> None:
+    only = start(0).want(pool=SERVED)
+    only.table.give(sign(SignKind.RESET))
+    until("it has", lambda: only.table.concluded == [sign(SignKind.RESET)])
+
+
+def test_who_is_not_a_members_host_may_not_speak_for_it(start: Callable[[int], Director]) -> None:
+    first, home = (start(number).want(pool=SERVED) for number in (1, 3))
+    home.table.give(sign(SignKind.RESET, 2), sign(SignKind.RESET, 7), sign(SignKind.CLOSED, 1))
+    until("what is its own is believed", lambda: first.table.concluded)
+    assert first.table.concluded == [sign(SignKind.CLOSED, 1)]
+
+
+@pytest.mark.requirement("L13")
+def test_members_that_refuse_or_do_not_answer_are_doubted(
+    start: Callable[[int], Director],
+) -> None:
+    only = start(0).want(pool=SERVED)
+    only.table.give(sign(SignKind.REFUSED, 1), sign(SignKind.UNANSWERED, 2))
+    until("both are", lambda: only.doubted == {member_id(1), member_id(2)})
+    assert only.table.concluded == []
+
+
+def test_hosts_of_guests_do_not_keep_a_director_from_being_ready(
+    start: Callable[[int], Director],
+) -> None:
+    """Only other directors know connections."""
+    first, second = (start(number).want(pool=SERVED) for number in (1, 2))
+    until("both know all", lambda: first.talk.is_ready() and second.talk.is_ready())
+    assert first.talk._peers.keys() == {"d2", "d3", "d4"}
+
+
+def test_the_circle_has_the_directors_of_a_hosts_guests_and_the_homes_of_a_directors() -> None:
+    home, first = (circle(name, [SERVED], PEERS, KEYS) for name in ("d3", "d1"))
+    assert home.directors == {SERVED.pool.id.bytes: frozenset({"d1", "d2"})}
+    assert (home.homes, home.sharers) == ({}, frozenset())
+    assert first.homes == {member_id(1).bytes: "d3", member_id(2).bytes: "d4"}
+    assert first.sharers == {"d2"}

@@ -342,6 +342,72 @@ class TestRhythm:
         assert director.members() == []
 
 
+@pytest.mark.requirement("L13")
+class TestDoubt:
+    """Clients complain of a member: it is refused, or there is no answer."""
+
+    @pytest.fixture
+    def alive(self, director: Director) -> Director:
+        """A member that has answered."""
+        director.probes(target()).answered()
+        return director
+
+    def _doubted(self, director: Director) -> Packet:
+        """The probe that is sent at once, long before the next one is due."""
+        director.prober.doubt([member_id(1), member_id(9)])
+        director.turn()
+        (request,) = director.wire.asked()
+        return request
+
+    def test_one_that_refuses_probes_too_is_out_at_once(self, alive: Director) -> None:
+        request = self._doubted(alive)
+        changes = []
+        for _ in range(3):
+            alive.wire.answer(reply(request, "RA"))
+            changes.append(_health(alive.turn()))
+            alive.turn()
+            request, *_ = [*alive.wire.asked(), None]
+        assert changes == [[], [], OFFLINE]
+        assert request is None
+
+    def test_one_that_answers_stays_and_is_left_alone(self, alive: Director) -> None:
+        alive.wire.answer(reply(self._doubted(alive)))
+        assert alive.turn() == []
+        assert alive.turn(0.5) == []
+        assert alive.wire.asked() == []
+        assert alive.prober.down() == frozenset()
+
+    def test_one_that_is_silent_is_out_after_so_many_timeouts(self, alive: Director) -> None:
+        self._doubted(alive)
+        assert [_health(alive.turn(1.0)) + _health(alive.turn()) for _ in range(3)] == [
+            [],
+            [],
+            OFFLINE,
+        ]
+
+    def test_many_complaints_make_one_probe(self, alive: Director) -> None:
+        self._doubted(alive)
+        alive.prober.doubt([member_id(1)])
+        alive.turn()
+        assert alive.wire.asked() == []
+
+    def test_the_rhythm_goes_on_after_it(self, alive: Director) -> None:
+        alive.wire.answer(reply(self._doubted(alive)))
+        alive.turn()
+        sent = 0
+        for _ in range(40):
+            alive.turn(1.0)
+            sent += len(alive.wire.asked())
+        assert sent == 4
+
+    def test_one_that_is_dead_is_asked_in_its_rhythm(self, alive: Director) -> None:
+        for _ in range(3):
+            alive.missed()
+        alive.prober.doubt([member_id(1)])
+        alive.turn()
+        assert alive.wire.asked() == []
+
+
 class TestRecord:
     """What is known of a member stays with it while it is a target."""
 

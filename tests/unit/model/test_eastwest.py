@@ -12,12 +12,16 @@ from cloudlb.model.eastwest import (
     FlowEntry,
     Kind,
     Message,
+    Sign,
+    SignKind,
     Window,
     bodies,
     entries,
     load_body,
     load_of,
     seal,
+    sign_bodies,
+    signs_of,
     unseal,
 )
 from cloudlb.model.load import Load
@@ -39,6 +43,8 @@ flow = st.builds(
     st.integers(0, 0xFFFF),
     octets16,
 )
+ends = st.sampled_from([kind for kind in SignKind if kind.ends])
+sign = st.builds(Sign, octets16, octets16, octets16, port, port, ends, st.integers(0, 0xFFFF))
 message = st.builds(
     Message,
     st.sampled_from(Kind),
@@ -57,6 +63,35 @@ def test_what_is_sealed_is_unsealed(sent: Message) -> None:
 @given(st.lists(flow, max_size=100))
 def test_connections_come_back_as_they_were(told: list[FlowEntry]) -> None:
     assert [entry for body in bodies(told) for entry in entries(body)] == told
+
+
+@given(st.lists(sign, max_size=100))
+def test_ends_of_connections_come_back_as_they_were(told: list[Sign]) -> None:
+    assert [end for body in sign_bodies(told) for end in signs_of(body)] == told
+
+
+@given(st.lists(sign, min_size=60, max_size=60))
+def test_no_message_of_ends_is_longer_than_a_packet(told: list[Sign]) -> None:
+    bodies_ = list(sign_bodies(told))
+    sealed = [seal(Message(Kind.ENDED, "x" * 100, 0, 0, body), 1, b"") for body in bodies_]
+    assert len(sealed) > 1
+    assert max(map(len, sealed)) <= LONGEST
+
+
+@given(st.binary(max_size=1300))
+def test_ends_are_read_whole_or_not_at_all(noise: bytes) -> None:
+    try:
+        told = signs_of(noise)
+    except ValueError:
+        return
+    assert b"".join(sign_bodies(told)) == noise
+
+
+@given(sign.map(lambda end: end._replace(kind=SignKind.REFUSED)))
+def test_other_hosts_end_connections_and_say_nothing_else(told: Sign) -> None:
+    (body,) = sign_bodies([told])
+    with pytest.raises(ValueError, match="ends no connection"):
+        signs_of(body)
 
 
 @given(st.lists(flow, min_size=60, max_size=60))
