@@ -45,10 +45,19 @@ def test_every_director_of_a_pool_is_told_of_it_and_of_the_others(pairs: Control
         assert view.pool.directors == tuple(PAIR)
         assert view.pool.failover is Failover.STAY
         assert view.pool.virtual_router == pool["virtual_router"] > 0
-        assert [peer.host for peer in snapshot.peers] == PAIR
-        assert snapshot.peers[1].management == ip_address("198.51.100.2")
-        assert snapshot.peers[1].uplinks[0].addresses == (ip_address("192.0.2.4"),)
-    assert pairs.agents["c1"].pull().peers == ()
+        peers = {peer.host: peer for peer in snapshot.peers}
+        assert [*peers] == ["c1", *PAIR]
+        assert peers["d2"].management == ip_address("198.51.100.2")
+        assert peers["d2"].uplinks[0].addresses == (ip_address("192.0.2.4"),)
+
+
+def test_the_host_of_a_guest_is_told_of_its_directors(pairs: Control) -> None:
+    pairs.pool(members=[{"server": "web1"}])
+    pairs.conductor.renew_keys()
+    snapshot = pairs.agents["c1"].pull()
+    assert [peer.host for peer in snapshot.peers] == ["c1", "d1"]
+    assert snapshot.keys
+    assert snapshot.keys == pairs.agents["d1"].pull().keys
 
 
 def test_a_pool_has_one_director_unless_several_are_named(pairs: Control) -> None:

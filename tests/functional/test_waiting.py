@@ -114,7 +114,7 @@ def test_a_deletion_is_answered_with_204_when_nothing_is_left(cloud: Control) ->
 
 def test_at_most_half_of_the_threads_wait(cloud: Control) -> None:
     pool = cloud.pool()
-    path = f"/v1/pools/{pool['id']}?wait=1"
+    path = f"/v1/pools/{pool['id']}?wait=4"  # all six have come by then
     with ThreadPoolExecutor(6) as threads:
         names = [f"name{n}" for n in range(6)]
         answers = list(threads.map(lambda n: cloud.patch(path, {"pool": {"name": n}}), names))
