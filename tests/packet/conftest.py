@@ -22,6 +22,7 @@ from tests.planes import NETWORK
 
 SEED = 0x5EED
 FLOWS = 1024
+MEMBERS = 4096
 REDIRECTED, PASS, DROP = 7, 0xFFFFFFFF, 2
 UPLINK_MAC = Mac("02:00:00:00:00:01")
 TAP_MAC = Mac("fe:54:00:00:00:11")
@@ -145,7 +146,13 @@ def _bench(pins: str, objects: Path) -> Iterator[Bench]:
 
     def reopen(timeouts: Timeouts | None = None) -> EbpfEngine:
         """One more engine on the same pins."""
-        return EbpfEngine(bpffs, objects, TableSizes(FLOWS), timeouts, seed_of=lambda _pool: SEED)
+        return EbpfEngine(
+            bpffs,
+            objects,
+            TableSizes(FLOWS, members=MEMBERS),
+            timeouts,
+            seed_of=lambda _pool: SEED,
+        )
 
     engine = reopen()
     programs = engine._programs

@@ -22,7 +22,7 @@ from cloudlb.net.bpf import build, layout
 from cloudlb.net.bpf.carry import Former
 from cloudlb.net.bpf.layout import Codec, Number
 from cloudlb.net.bpf.programs import pinned
-from tests.packet.conftest import DROP, FLOWS, SEED, TAP_MAC, UPLINK_MAC, Bench
+from tests.packet.conftest import DROP, FLOWS, MEMBERS, SEED, TAP_MAC, UPLINK_MAC, Bench
 from tests.packet.director import from_member, translating
 from tests.packet.edge import NUMBER, OWN_PORT, back
 from tests.packet.frames import arp, client_of, ether, ip, tcp
@@ -99,7 +99,9 @@ def attach(engine: EbpfEngine, bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("change", [as_it_is, other_pools, other_connections])
-@pytest.mark.parametrize("sizes", [TableSizes(FLOWS), TableSizes(2 * FLOWS, 4096, 512, 70000)])
+@pytest.mark.parametrize(
+    "sizes", [TableSizes(FLOWS, members=MEMBERS), TableSizes(2 * FLOWS, 4096, 512, 2 * MEMBERS)]
+)
 def test_everything_that_is_known_goes_over(
     bench: Bench,
     objects: Path,
@@ -162,7 +164,7 @@ def test_an_upgrade_that_was_interrupted_is_finished_by_the_next_process(
 ) -> None:
     """What the former programs have noted until then goes over, too."""
     bench.apply(director(backends(1, 2, 3)))
-    sizes = TableSizes(2 * FLOWS)
+    sizes = TableSizes(2 * FLOWS, members=MEMBERS)
     follow(bench, objects, sizes).close()
     noted = {port: bench.direct(tcp(sport=port)) for port in range(40000, 40009)}
     engine = follow(bench, objects, sizes)
@@ -182,7 +184,7 @@ def test_a_connection_that_another_one_follows_meanwhile_is_not_brought_back(
     """The former programs forward until an interface has the new ones."""
     bench.apply(director(backends(1, 2, 3)))
     first = bench.direct(tcp())
-    engine = follow(bench, objects, TableSizes(2 * FLOWS))
+    engine = follow(bench, objects, TableSizes(2 * FLOWS, members=MEMBERS))
     try:
         bench.direct(tcp(flags="RA"))
         second = bench.direct(tcp())
@@ -199,7 +201,7 @@ def test_a_draft_that_a_crash_has_left_is_no_former_version(
 ) -> None:
     bench.apply(director(backends(1, 2, 3)))
     noted = {port: bench.direct(tcp(sport=port)) for port in range(40000, 40009)}
-    sizes = TableSizes(2 * FLOWS)
+    sizes = TableSizes(2 * FLOWS, members=MEMBERS)
 
     def crash(_self: Former, _pins: Path) -> None:
         raise KeyboardInterrupt
@@ -230,9 +232,9 @@ def test_a_kernel_that_refuses_drops_nothing(
     with monkeypatch.context() as broken:
         broken.setattr(Former, "copy", refuse)
         with pytest.raises(EngineError):
-            follow(bench, objects, TableSizes(2 * FLOWS))
+            follow(bench, objects, TableSizes(2 * FLOWS, members=MEMBERS))
     assert bench.direct(tcp()) is not None
-    follow(bench, objects, TableSizes(2 * FLOWS)).close()
+    follow(bench, objects, TableSizes(2 * FLOWS, members=MEMBERS)).close()
 
 
 def test_what_has_no_place_any_more_is_not_carried_in_part(
