@@ -82,6 +82,14 @@ def _homes(view: PoolView) -> dict[bytes, str]:
     return {m.member.id.bytes: m.place.host for m in view.members if m.place and m.place.host}
 
 
+def newcomers(old: Circle, new: Circle) -> set[str]:
+    """The hosts that direct more of the shared pools by the new circle than by the old one."""
+    none: frozenset[str] = frozenset()
+    return {
+        host for pool, hosts in new.pools.items() for host in hosts - old.pools.get(pool, none)
+    }
+
+
 def _mates(host: str, view: PoolView, peers: Sequence[Peer]) -> tuple[Mate, ...]:
     place = view.pool.directors.index(host)
     ring = view.pool.directors[place + 1 :] + view.pool.directors[:place]

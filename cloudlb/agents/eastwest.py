@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from uuid import UUID
 
-from cloudlb.agents.circle import Circle
+from cloudlb.agents.circle import Circle, newcomers
 from cloudlb.engines.base import Sharer
 from cloudlb.model.eastwest import (
     LONGEST,
@@ -106,8 +106,12 @@ class EastWest:
         self._greeted_at = self._refreshed_at = float("-inf")
 
     def want(self, circle: Circle) -> None:
-        """Talk with these from now on."""
+        """Talk with these from now on.
+
+        Who directs a pool anew may have asked for its connections before this was known here.
+        """
         with self._lock:
+            self._is_anew = self._is_anew or bool(newcomers(self._circle, circle))
             self._circle, self._taken_at, self._secrets = circle, self._clock(), circle.secrets
             known = {host: str(address) for host, address in circle.peers.items()}
             self._peers = {

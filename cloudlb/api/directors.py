@@ -2,7 +2,7 @@
 """Which host receives the traffic of a pool's address."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from cloudlb.api.capabilities import Drivers
 from cloudlb.model.errors import Conflict, InvalidRequest
@@ -10,18 +10,29 @@ from cloudlb.model.host import Host, Role
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Forwarding, Pool, Translation
 
+_DISTRIBUTED = {
+    "forwarding": "members' hosts pass nothing on",
+    "entry_host": "members' hosts do not direct",
+}
+"""Fields of pools that members' hosts direct, and why others have none."""
+
 
 def can_direct(host: Host, network: Network) -> bool:
     """Whether a host has the role and an interface in the network."""
-    return Role.DIRECTOR in host.roles and any(u.network == network.name for u in host.uplinks)
+    return Role.DIRECTOR in host.roles and _is_in(host, network)
+
+
+def _is_in(host: Host, network: Network) -> bool:
+    return any(uplink.network == network.name for uplink in host.uplinks)
 
 
 def resolved(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) -> dict[str, Any]:
     """The spec with what it leaves open about directors that members' hosts are, or were.
 
-    Of a pool that they direct, its directors and its forwarding may be named again as they are.
+    Of a pool that they direct, its directors and what says how they do it may be named again as
+    they are.
     """
-    given, forwarding = spec.get("directors"), spec["forwarding"]
+    given = spec.get("directors")
     known = old is not None and given == list(old.directors)
     if drivers[spec["data_plane"]].capabilities().members_direct:
         if given is not None and not known:
@@ -31,13 +42,13 @@ def resolved(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) ->
                 field="pool.directors",
             )
         rest = {name: value for name, value in spec.items() if name != "directors"}
-        return rest | {"forwarding": forwarding or Forwarding.DR.value}
+        return rest | {"forwarding": spec["forwarding"] or Forwarding.DR.value}
+    for name, why in _DISTRIBUTED.items():
+        if spec[name] is not None and (old is None or spec[name] != getattr(old, name)):
+            _refuse(drivers, spec["data_plane"], name, why)
     if old is None or not old.members_direct:
-        _check_no_forwarding(drivers, spec)
         return spec
-    if forwarding != old.forwarding:
-        _check_no_forwarding(drivers, spec)
-    return spec | {"forwarding": None, "directors": None if known else given}
+    return spec | {**dict.fromkeys(_DISTRIBUTED), "directors": None if known else given}
 
 
 def translated(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) -> dict[str, Any]:
@@ -55,13 +66,23 @@ def translated(drivers: Drivers, spec: dict[str, Any], old: Pool | None = None) 
     return spec | {"translation": None}
 
 
-def _check_no_forwarding(drivers: Drivers, spec: Mapping[str, Any]) -> None:
-    if spec["forwarding"] is not None:
-        able = sorted(n for n, d in drivers.items() if d.capabilities().members_direct)
+def _refuse(drivers: Drivers, data_plane: str, name: str, why: str) -> NoReturn:
+    able = sorted(n for n, d in drivers.items() if d.capabilities().members_direct)
+    raise InvalidRequest(
+        f"With the data plane {data_plane} {why}. Leave this out, or choose a data plane with "
+        f"which they do: {', '.join(able)}.",
+        field=f"pool.{name}",
+    )
+
+
+def check_entry(hosts: Sequence[Host], network: Network, name: str) -> None:
+    """Raise `InvalidRequest` for an entry host that can have no member."""
+    able = sorted(h.name for h in hosts if Role.COMPUTE in h.roles and _is_in(h, network))
+    if name not in able:
         raise InvalidRequest(
-            f"With the data plane {spec['data_plane']} members' hosts pass nothing on. Leave this "
-            f"out, or choose a data plane with which they do: {', '.join(able)}.",
-            field="pool.forwarding",
+            f"Host {name} is not known to have guests in network {network.name}; known are: "
+            f"{', '.join(able) or 'none'}.",
+            field="pool.entry_host",
         )
 
 

@@ -48,6 +48,7 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
         connection_count=ConnectionCount(spec["connection_count"]),
         persistence=_persistence(spec["persistence"], address),
         forwarding=None if spec["forwarding"] is None else Forwarding(spec["forwarding"]),
+        entry_host=spec["entry_host"],
         translation=None if spec["translation"] is None else Translation(spec["translation"]),
         masquerade=spec["masquerade"],
         client_address=_client_address(spec["client_address"]),

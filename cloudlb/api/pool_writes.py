@@ -66,6 +66,8 @@ def create(session: Session, call: Call, spec: dict[str, Any]) -> Written:
         directors=_chosen(known, network, spec),
     )
     capabilities.check_pool(drivers, pool)
+    if pool.entry_host is not None:
+        directors.check_entry(known, network, pool.entry_host)
     membership = Membership(session, drivers, caller(call), pool, network, (), now)
     outcome = membership.add(named, found)
     pool = directing.settle(session, pool, outcome.everything)
@@ -117,6 +119,10 @@ def update(session: Session, call: Call, pool_id: UUID, reshape: Reshape) -> Wri
 def _rebuilt(
     session: Session, call: Call, network: Network, old: Pool, spec: dict[str, Any]
 ) -> Pool:
+    entry = spec["entry_host"]
+    if entry is not None and entry != old.entry_host:
+        now, down_time = call.environment.clock(), call.environment.host_down_time
+        directors.check_entry(hosts.everything(session, now, down_time), network, entry)
     return pool_spec.build(
         spec,
         id=old.id,

@@ -90,6 +90,8 @@ class Pool(_Spec):
     translation: str | None = Body("translation")
     #: Whether what members begin by themselves gets the pool's address.
     masquerade: bool = Body("masquerade", type=bool)
+    #: The first director where members' hosts direct, or None.
+    entry_host: str | None = Body("entry_host")
     #: How members learn of clients that full NAT hides: ``tcp_option`` or None.
     client_address: str | None = Body("client_address")
     #: ``preempt`` or ``stay``, of several directors.

@@ -28,6 +28,8 @@ def settle(session: Session, pool: Pool, records: Iterable[MemberRecord]) -> Poo
 
 
 def _in_order(pool: Pool, hosts: set[str]) -> tuple[str, ...]:
-    """Who directs already goes first: a new host takes the address from nobody."""
-    stay = [host for host in pool.directors if host in hosts]
-    return (*stay, *sorted(hosts - set(stay)))
+    """The entry host, if it is one of them; then who directs already: others that are new take the
+    address from nobody.
+    """
+    order = (pool.entry_host, *pool.directors, *sorted(hosts))
+    return tuple(dict.fromkeys(host for host in order if host in hosts))

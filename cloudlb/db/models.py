@@ -119,6 +119,7 @@ class PoolRow(Base):
     failover: Mapped[Word] = mapped_column(server_default="preempt")
     virtual_router: Mapped[int] = mapped_column(Integer, server_default="0")
     forwarding: Mapped[Word | None]
+    entry_host: Mapped[HostName | None]
     translation: Mapped[Word | None]
     masquerade: Mapped[bool] = mapped_column(server_default=false())
     client_address: Mapped[Word | None]

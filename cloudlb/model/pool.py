@@ -195,8 +195,9 @@ class Pool:
     connections. ``directors`` are the hosts that receive the address's traffic, in the order in
     which they are to announce it; where there are several they elect among themselves as the
     virtual router of number ``virtual_router`` (RFC 9568), else that is 0. Where there is a
-    ``forwarding`` they are the hosts of the members, and nobody names them. ``translation`` is of
-    data planes that translate, else None; a director that does may also ``masquerade`` what
+    ``forwarding`` they are the hosts of the members, and nobody names them; of these the
+    ``entry_host`` is the first, while it is one of them. ``translation`` is of data planes that
+    translate, else None; a director that does may also ``masquerade`` what
     members begin by themselves, and tell them the ``client_address`` that full NAT hides. A
     removed member keeps its connections for at most ``drain_timeout`` seconds.
     ``panic_threshold``: see `model.fallback`.
@@ -218,6 +219,7 @@ class Pool:
     failover: Failover = Failover.PREEMPT
     virtual_router: int = 0
     forwarding: Forwarding | None = None
+    entry_host: str | None = None
     translation: Translation | None = None
     masquerade: bool = False
     client_address: ClientAddress | None = None

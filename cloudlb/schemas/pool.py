@@ -163,6 +163,15 @@ SPEC: dict[str, Schema] = {
         "direct (data plane dpr): by Ethernet addresses (dr, the default there), in tunnels "
         "(tun), or by edge NAT (nat). With other data planes null.",
     },
+    "entry_host": {
+        **LABEL,
+        "type": ["string", "null"],
+        "minLength": 1,
+        "default": None,
+        "description": "The members' host that comes first of the directors, and so announces the "
+        "address while it lives and has a member (data plane dpr). Default: who directs already "
+        "stays first. With other data planes null.",
+    },
     "translation": {
         "type": ["string", "null"],
         "enum": [*(way.value for way in Translation), None],

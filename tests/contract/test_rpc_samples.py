@@ -131,6 +131,7 @@ OTHERS = tuple(
         persistence=Persistence(600 + number, 64) if number % 2 else None,
         monitor=MONITORS[number % len(MONITORS)],
         forwarding=(None, *Forwarding)[number % 4],
+        entry_host=(None, "c1")[number % 2],
         translation=(None, *Translation)[number % 4],
         masquerade=number % 4 > 1,
         client_address=(None, *ClientAddress)[number % 2],

@@ -155,3 +155,89 @@ def test_members_hosts_get_the_keys_of_their_messages(spread: Control) -> None:
     spread.conductor.renew_keys()
     assert {"c1", "c2"} <= set(spread.rung[-1])
     assert spread.agents["c1"].pull().keys == spread.agents["c2"].pull().keys != ()
+
+
+def entered(cloud: Control, *names: str, host: str | None = "c2", **spec: Any) -> dict[str, Any]:
+    """A pool of these servers, which its clients reach by a host."""
+    return distributed(cloud, *names, entry_host=host, **spec)
+
+
+@pytest.mark.requirement("D13")
+def test_the_entry_host_stands_first_whoever_directed_before(spread: Control) -> None:
+    pool = entered(spread, "a1")
+    assert (pool["directors"], pool["entry_host"]) == (["c1"], "c2")
+    path = f"/v1/pools/{pool['id']}"
+    spread.post(f"{path}/members", {"member": {"server": "b1"}})
+    assert show(spread, pool)["directors"] == ["c2", "c1"]
+    (view,) = spread.agents["c1"].pull().pools
+    assert (view.pool.directors, view.pool.entry_host) == (("c2", "c1"), "c2")
+
+
+@pytest.mark.requirement("D13")
+def test_two_addresses_have_elections_of_their_own(spread: Control) -> None:
+    first = entered(spread, "a1", "b1", host="c1")
+    second = entered(spread, "a1", "b1", host="c2", name="second")
+    assert [first["directors"], second["directors"]] == [["c1", "c2"], ["c2", "c1"]]
+    assert len({first["virtual_router"], second["virtual_router"]}) == 2
+
+
+@pytest.mark.requirement("D13")
+def test_others_take_the_address_while_the_entry_host_has_no_member(spread: Control) -> None:
+    pool = entered(spread, "a1", "b1")
+    spread.agents["c2"].lost("b1")
+    assert show(spread, pool)["directors"] == ["c1"]
+    spread.agents["c2"].found(server("b1", nic(101)))
+    assert show(spread, pool)["directors"] == ["c2", "c1"]
+
+
+def test_the_entry_host_can_be_changed_and_left_out(spread: Control) -> None:
+    pool = distributed(spread, "a1", "b1")
+    path = f"/v1/pools/{pool['id']}"
+    there = spread.patch(path, {"pool": {"entry_host": "c2"}}).json["pool"]
+    assert (there["directors"], there["entry_host"]) == (["c2", "c1"], "c2")
+    none = spread.patch(path, {"pool": {"entry_host": None}}).json["pool"]
+    assert (none["directors"], none["entry_host"]) == (["c2", "c1"], None)
+
+
+def test_a_pool_that_gets_directors_of_its_own_has_no_entry_host(spread: Control) -> None:
+    pool = entered(spread, "a1")
+    path = f"/v1/pools/{pool['id']}"
+    assert spread.patch(path, {"pool": {"data_plane": "dr"}}).json["pool"]["entry_host"] is None
+
+
+def test_an_entry_host_that_is_gone_holds_up_no_other_change(spread: Control) -> None:
+    pool = entered(spread, "a1", "b1")
+    spread.all_work()
+    spread.clock.pass_seconds(40)
+    for name in ("c1", "d1"):
+        spread.agents[name].tell_inventory()
+    assert spread.delete("/v1/hosts/c2").status_code == 204
+    path = f"/v1/pools/{pool['id']}"
+    changed = spread.patch(path, {"pool": {"description": "x"}}).json["pool"]
+    assert (changed["directors"], changed["entry_host"]) == (["c1"], "c2")
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH"])
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"entry_host": "c9"}, "known are: c1, c2"),
+        ({"entry_host": "d1"}, "known are: c1, c2"),
+        ({"data_plane": "dr", "entry_host": "c1"}, "with which they do: dpr"),
+        ({"entry_host": ""}, "must not be empty"),
+    ],
+    ids=["unknown", "no guests", "data plane", "empty"],
+)
+def test_what_cannot_be_an_entry_host_is_refused_with_the_reason(
+    spread: Control, method: str, spec: dict[str, Any], words: str
+) -> None:
+    pool = distributed(spread, "a1")
+    path = f"/v1/pools/{pool['id']}"
+    if method == "POST":
+        rest = {name: pool[name] for name in ("network_id", "ports")}
+        path, spec = "/v1/pools", rest | SPEC | {"name": "x"} | spec
+    answer = spread.call(method, path, {"pool": spec})
+    assert answer.status_code == 400
+    (problem,) = answer.json["errors"]
+    assert problem["field"] == "pool.entry_host"
+    assert words in problem["message"]

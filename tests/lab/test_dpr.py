@@ -16,7 +16,7 @@ from cloudlb.lab.services import config_path
 from cloudlb.lab.traffic import Load
 from cloudlb.model.pool import Forwarding
 from tests.lab.control import TCP_MONITOR, Cloud, Sniffer, ask_udp, get, url, wait_until
-from tests.lab.pairs import ALL, announcers, elects, route, shared, unplugged
+from tests.lab.pairs import ALL, announcers, elects, route, shared, unharmed, unplugged
 from tests.lab.wire import Capture, make_known, without_offloads
 from tests.soak import choose
 
@@ -233,6 +233,51 @@ def test_the_death_of_a_host_breaks_no_connection_that_another_one_serves(
             wait_until("the other one announces", lambda: announcers(cloud, pool) == {left})
         wait_until("all are back", lambda: _healths(cloud, pool) == {"online"}, seconds=30)
     assert not served & load.result["broken_on"].keys(), load.result
+
+
+@pytest.mark.requirement("D13")
+@FAMILIES
+def test_a_client_that_knows_a_dead_hosts_address_only_is_served_by_the_survivor(
+    lab: Lab, cloud: Cloud, version: int
+) -> None:
+    """Each host has an address of its own; that of the other one is as if nothing had happened.
+
+    The members that serve are on the host that stays, so what is lost is lost on the way.
+    """
+    first = distributed(cloud, ["vm1", "vm3", "vm4"], version, entry_host=HOSTS[0])
+    second = cloud.pool(
+        ["vm1", "vm3", "vm4"],
+        version,
+        data_plane="dpr",
+        scheduler="flow_hash",
+        entry_host=HOSTS[1],
+    )
+    for pool in (first, second):
+        idle = cloud.members(pool)["vm1"]["id"]
+        cloud.change(pool, "PATCH", f"/members/{idle}", {"member": {"weight": 0}})
+    for pool, host in zip((first, second), HOSTS, strict=True):
+        _wait_for(cloud, pool, host)
+    with unharmed(lab, first), unharmed(lab, second):
+        with Sniffer(lab, second["address"]) as sniffer:
+            with unplugged(lab, HOSTS[0], "lan", "mgmt"):
+                wait_until("the client was told", lambda: _hop(lab, first) == HOSTS[1])
+                result = Load.count(lab, url(first), 40)
+                assert (result["failed"], set(result["servers"])) == (0, {"vm3", "vm4"})
+            wait_until("it is taken back", lambda: _hop(lab, first) == HOSTS[0], seconds=40)
+        _wait_for(cloud, first, HOSTS[0])
+        result = Load.count(lab, url(first), 40)
+        assert (result["failed"], set(result["servers"])) == (0, {"vm3", "vm4"})
+    assert {mac for mac, _ in sniffer.claims} <= {_bridge_mac(lab, HOSTS[1])}, sniffer.claims
+
+
+def _wait_for(cloud: Cloud, pool: dict[str, Any], host: str) -> None:
+    wait_until(f"{host} announces", lambda: announcers(cloud, pool) == {host})
+
+
+def _hop(lab: Lab, pool: dict[str, Any]) -> str:
+    """The host that the client sends to."""
+    shown = lab.host("client").run(["ip", "neigh", "show", pool["address"]]).stdout
+    return next((name for name in HOSTS if _bridge_mac(lab, name) in shown), "")
 
 
 def _healths(cloud: Cloud, pool: dict[str, Any]) -> set[str]:

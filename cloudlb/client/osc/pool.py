@@ -38,6 +38,7 @@ class _Pools(Noun):
         arguments.add(parser, "--timeouts", spec, metavar=_settings(schema.TIMEOUTS))
         arguments.add(parser, "--director", spec, "directors", metavar="<host>")
         arguments.add(parser, "--forwarding", spec)
+        arguments.add(parser, "--entry-host", spec, metavar="<host>")
         arguments.add(parser, "--translation", spec)
         arguments.add_switch(parser, "--masquerade", spec)
         arguments.add(parser, "--client-address", spec)
@@ -117,6 +118,7 @@ class UnsetPool(_Pools, Unset):
         ("--timeouts", "timeouts"),
         ("--director", "directors"),
         ("--forwarding", "forwarding"),
+        ("--entry-host", "entry_host"),
         ("--translation", "translation"),
         ("--masquerade", "masquerade"),
         ("--client-address", "client_address"),

@@ -53,6 +53,7 @@ class Table(Sharer):
     def __init__(self) -> None:
         self.entries: set[FlowEntry] = set()
         self.is_shared = True
+        self.times_told_whole = 0
         self._news: list[FlowEntry] = []
         self.mates: dict[int, tuple[Mac, float]] = {}
         self._ready, self._bell = os.pipe()
@@ -87,6 +88,7 @@ class Table(Sharer):
         return iter(told)
 
     def all(self, newer_than: float) -> Iterator[FlowEntry]:
+        self.times_told_whole += newer_than == float("inf")
         return iter(sorted(self.entries) if self.is_shared else ())
 
     def befriend(
@@ -348,3 +350,20 @@ def test_the_circle_has_the_directors_of_a_hosts_guests_and_the_homes_of_a_direc
     assert (home.homes, home.sharers) == ({}, frozenset())
     assert first.homes == {member_id(1).bytes: "d3", member_id(2).bytes: "d4"}
     assert first.sharers == {"d2"}
+
+
+@pytest.mark.requirement("D8")
+def test_who_has_asked_before_it_was_known_to_direct_the_pool_is_told_afterwards(
+    start: Callable[[int], Director],
+) -> None:
+    """The pool was shared before, so nothing begins anew at the one that has the connections."""
+    first, second = start(1), start(2)
+    others = view(number=2, directors=("d1", "d2"), virtual_router=9)
+    first.talk.want(circle("d1", [others], PEERS, KEYS))
+    first.table.entries = {entry(1), entry(2)}
+    second.want()
+    until("it has asked, and asked again", lambda: first.table.times_told_whole == 2)
+    until("the second thinks that it knows all", second.talk.is_ready)
+    assert second.table.entries == set()
+    first.want()
+    until("the second has heard", lambda: second.table.entries == {entry(1), entry(2)})
