@@ -11,7 +11,7 @@ from uuid import UUID
 
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
-from cloudlb.model import load, succession
+from cloudlb.model import desertion, load, succession
 from cloudlb.model.dataplane import BackendState, Plane
 from cloudlb.model.errors import CloudlbError
 from cloudlb.model.load import Load
@@ -110,7 +110,7 @@ class Pools:
                 b.member_id
                 for plane in self._kernel.values()
                 for b in (plane.frontend.backends if plane.frontend else ())
-                if b.state is BackendState.IDLE
+                if b.state is not BackendState.ACTIVE
             )
 
     def directed(self) -> frozenset[UUID]:
@@ -183,12 +183,22 @@ class Pools:
         plane = self._driver(view.pool.data_plane).compile(kept, self._host, down)
         if plane is None:
             return None, ()
+        plane = desertion.after_deaths(plane, self._dead(kept), view.pool.down_action)
         homes = {m.member.id: m.place.host for m in kept.members if m.place}
         plane = load.borne(plane, homes, self._host, self._loads())
         plane = succession.after(plane, self._kernel.get(view.pool.id))
         if plane.frontend is None:
             return plane, ()
         return plane, tuple(m.member.id for m in kept.members if m.removing)
+
+    def _dead(self, view: PoolView) -> frozenset[UUID]:
+        """The members that probes found dead, or whose servers are off.
+
+        One that an agent finds given up in the kernel is dead until it has answered.
+        """
+        off = {m.member.id for m in view.members if m.place and not m.place.running}
+        before = desertion.given_up(self._kernel.get(view.pool.id)) & self._suspects
+        return frozenset(self._down | before | off)
 
     def _bring_about(self, pool_id: UUID, plane: Plane | None) -> None:
         """Apply the pool's plane if the kernel has another."""

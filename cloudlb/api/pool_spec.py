@@ -12,6 +12,7 @@ from cloudlb.model.network import Address
 from cloudlb.model.pool import (
     ClientAddress,
     ConnectionCount,
+    DownAction,
     Failover,
     Forwarding,
     Monitor,
@@ -55,6 +56,7 @@ def build(spec: Mapping[str, Any], *, address: Address, **rest: Any) -> Pool:
         failover=Failover(spec["failover"]),
         timeouts=_timeouts(spec["timeouts"]),
         monitor=_monitor(spec["monitor"]),
+        down_action=DownAction(spec["down_action"]),
         panic_threshold=spec["panic_threshold"],
         drain_timeout=spec["drain_timeout"],
         admin_state_up=spec["admin_state_up"],

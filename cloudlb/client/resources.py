@@ -94,6 +94,8 @@ class Pool(_Spec):
     entry_host: str | None = Body("entry_host")
     #: How members learn of clients that full NAT hides: ``tcp_option`` or None.
     client_address: str | None = Body("client_address")
+    #: ``keep``, ``reschedule`` or ``reset``: what becomes of a dead member's connections.
+    down_action: str = Body("down_action")
     #: ``preempt`` or ``stay``, of several directors.
     failover: str = Body("failover")
     #: Number by which several directors elect who announces the address; else 0.

@@ -124,6 +124,7 @@ class PoolRow(Base):
     masquerade: Mapped[bool] = mapped_column(server_default=false())
     client_address: Mapped[Word | None]
     monitor: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    down_action: Mapped[Word] = mapped_column(server_default="keep")
     panic_threshold: Mapped[int] = mapped_column(Integer, server_default="0")
     drain_timeout: Mapped[int] = mapped_column(Integer)
     admin_state_up: Mapped[bool]

@@ -17,6 +17,7 @@ from cloudlb.model.network import Network
 from cloudlb.model.pool import (
     ClientAddress,
     ConnectionCount,
+    DownAction,
     Failover,
     Forwarding,
     Monitor,
@@ -58,6 +59,7 @@ def load(row: PoolRow) -> Pool:
         entry_host=row.entry_host,
         translation=None if row.translation is None else Translation(row.translation),
         monitor=None if row.monitor is None else plain.decode(Monitor, row.monitor),
+        down_action=DownAction(row.down_action),
         panic_threshold=row.panic_threshold,
         drain_timeout=row.drain_timeout,
         admin_state_up=row.admin_state_up,
@@ -244,6 +246,7 @@ def _spec(pool: Pool) -> dict[str, object]:
         "masquerade": pool.masquerade,
         "client_address": pool.client_address,
         "monitor": plain.encode(pool.monitor),
+        "down_action": pool.down_action.value,
         "panic_threshold": pool.panic_threshold,
         "drain_timeout": pool.drain_timeout,
         "admin_state_up": pool.admin_state_up,

@@ -110,6 +110,12 @@ def _connection(
     flow = maps.flows.get(key)
     if flow is None:
         return None
+    member = state.members.get(flow.member)
+    if member and member.state == MemberState.CUT and port.protocol is Protocol.TCP:
+        words = "the connection's member is dead, and the pool has it reset"
+        return Explanation(None, Reason.CONNECTION, words)
+    if member and member.state in (MemberState.DESERTED, MemberState.CUT):
+        return None
     words = f"the connection is {_STATES[flow.state]}; a new one may go elsewhere"
     return _to(state, flow.member, Reason.CONNECTION, words)
 

@@ -329,6 +329,11 @@ def _complain(plane: Plane | None) -> None:
             "LVS masquerades nothing. Choose a director with the engine ebpf, or let a rule of "
             "nftables do it."
         )
+    if any(not backend.state.keeps for backend in backends):
+        raise EngineError(
+            "LVS keeps the connections of dead members. Choose the down_action keep, or a "
+            "director with the engine ebpf."
+        )
     missing = [str(b.member_id) for b in backends if plane and not _is_reached(plane, b)]
     if missing:
         raise EngineError(

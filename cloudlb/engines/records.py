@@ -39,7 +39,7 @@ _MODES = {mode: ModeNumber[mode.name] for mode in Mode}
 _MODE_OF = {number: mode for mode, number in _MODES.items()}
 _EDGE_NAT = 1 << ModeNumber.EDGE_NAT
 _AT_TAPS = 1 << ModeNumber.DR | 1 << ModeNumber.TUN | _EDGE_NAT
-_STATES = {BackendState.ACTIVE: MemberState.ACTIVE, BackendState.IDLE: MemberState.IDLE}
+_STATES = {state: MemberState[state.name] for state in BackendState}
 _STATE_OF = {number: state for state, number in _STATES.items()}
 
 

@@ -85,10 +85,22 @@ _COUNTING = frozenset(
 
 
 class BackendState(StrEnum):
-    """Whether a backend gets new connections."""
+    """Whether a backend gets new connections.
+
+    Others than active ones do not. Those that an ``idle`` one has stay with it. One that is
+    ``deserted`` loses them to others, each with its next packet. ``cut``: clients' segments of
+    them are answered with a reset, and datagrams go to others.
+    """
 
     ACTIVE = "active"
     IDLE = "idle"
+    DESERTED = "deserted"
+    CUT = "cut"
+
+    @property
+    def keeps(self) -> bool:
+        """Whether connections stay with the backend."""
+        return self in (BackendState.ACTIVE, BackendState.IDLE)
 
 
 @dataclass(frozen=True, slots=True)

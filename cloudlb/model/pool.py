@@ -68,6 +68,16 @@ class Failover(StrEnum):
     STAY = "stay"
 
 
+class DownAction(StrEnum):
+    """What becomes of the connections of a member that is dead: they stay with it, in case that it
+    comes back; go to another member with their next packet; or are reset (A17).
+    """
+
+    KEEP = "keep"
+    RESCHEDULE = "reschedule"
+    RESET = "reset"
+
+
 class MonitorType(StrEnum):
     """What a probe asks a member."""
 
@@ -199,7 +209,8 @@ class Pool:
     ``entry_host`` is the first, while it is one of them. ``translation`` is of data planes that
     translate, else None; a director that does may also ``masquerade`` what
     members begin by themselves, and tell them the ``client_address`` that full NAT hides. A
-    removed member keeps its connections for at most ``drain_timeout`` seconds.
+    removed member keeps its connections for at most ``drain_timeout`` seconds, and ``down_action``
+    says what becomes of those of a dead one.
     ``panic_threshold``: see `model.fallback`.
     """
 
@@ -224,6 +235,7 @@ class Pool:
     masquerade: bool = False
     client_address: ClientAddress | None = None
     timeouts: Timeouts | None = None
+    down_action: DownAction = DownAction.KEEP
     panic_threshold: int = 0
     drain_timeout: int = 300
     admin_state_up: bool = True

@@ -5,6 +5,7 @@ from cloudlb.model.dataplane import Mode
 from cloudlb.model.pool import (
     ClientAddress,
     ConnectionCount,
+    DownAction,
     Failover,
     Forwarding,
     Protocol,
@@ -204,6 +205,15 @@ SPEC: dict[str, Schema] = {
         "announces: preempt takes the address back, stay leaves it there.",
     },
     "monitor": MONITOR,
+    "down_action": {
+        "type": "string",
+        "enum": [action.value for action in DownAction],
+        "default": DownAction.KEEP.value,
+        "description": "What becomes of the connections of a member that probes find dead, or "
+        "whose server is off: they stay with it (keep), go to another one with their next packet "
+        "(reschedule), or the director resets them when their client sends something (reset; "
+        "datagrams go to another member).",
+    },
     "panic_threshold": {
         "type": "integer",
         "minimum": 0,

@@ -26,6 +26,7 @@ from cloudlb.model.plain import decode, encode
 from cloudlb.model.pool import (
     ClientAddress,
     ConnectionCount,
+    DownAction,
     Failover,
     Forwarding,
     Health,
@@ -135,6 +136,7 @@ OTHERS = tuple(
         translation=(None, *Translation)[number % 4],
         masquerade=number % 4 > 1,
         client_address=(None, *ClientAddress)[number % 2],
+        down_action=(*DownAction,)[number % 3],
         timeouts=Timeouts(established=3600 + number) if number % 3 else None,
     )
     for number, scheduler in enumerate(Scheduler)

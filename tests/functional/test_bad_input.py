@@ -142,6 +142,7 @@ def _valid(method: str, path: str, cloud: Control) -> Any:
         "translation": None,
         "masquerade": False,
         "client_address": None,
+        "down_action": "keep",
         "entry_host": None,
         "scheduler": "source_hash",
         "rotation_order": "interleaved",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cloudlb.model.errors import InvalidRequest
-from cloudlb.model.pool import Health
+from cloudlb.model.pool import DownAction, Health
 from cloudlb.model.snapshot import RealizationState
 from tests.certificates import Authority
 from tests.functional.control import Control
@@ -511,3 +511,18 @@ def test_a_prefix_longer_than_an_address_is_refused(cloud: Control) -> None:
     assert answer.status_code == 400
     assert answer.json["errors"][0]["field"] == "pool.persistence.prefix"
     assert "at most 32" in answer.json["detail"]
+
+
+@pytest.mark.requirement("A17")
+def test_what_becomes_of_a_dead_members_connections_is_the_pools_choice(cloud: Control) -> None:
+    pool = cloud.pool()
+    assert pool["down_action"] == "keep"
+    path = f"/v1/pools/{pool['id']}"
+    for action in DownAction:
+        changed = cloud.patch(path, {"pool": {"down_action": action}}).json["pool"]
+        assert changed["down_action"] == action
+        (view,) = cloud.agents["d1"].pull().pools
+        assert view.pool.down_action is action
+    answer = cloud.patch(path, {"pool": {"down_action": "drop"}})
+    assert answer.status_code == 400
+    assert [each["field"] for each in answer.json["errors"]] == ["pool.down_action"]

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """IPv6 anycast pools: members that run duplicate address detection, and untouched packets."""
 
-from typing import Any
+import subprocess
+import sys
+from typing import Any, Self
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.lab.wire import Capture, taps, without_offloads
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 NEXT_HEADER, TCP, ICMPV6 = 6, 6, 58
+RST = 4
 
 
 def anycast(cloud: Cloud, members: list[str], **fields: Any) -> dict[str, Any]:
@@ -88,6 +91,92 @@ def test_echo_requests_go_to_each_member_from_the_link_local_address(
     assert {f[:6].hex(":") for f in probes} == {lab.guest("vm1").spec.mac}
     assert {f[22:24].hex() for f in probes} == {"fe80"}
     wait_until("vm1 is back", lambda: _health(cloud, pool, "vm1") == "online")
+
+
+@pytest.mark.requirement("A13")
+def test_a_member_that_leaves_moves_its_own_flows_only(lab: Lab, cloud: Cloud) -> None:
+    pool = anycast(cloud, ALL, drain_timeout=0)
+    with Load.flows(lab, pool["address"], 20, interval=0.2) as load:
+        leaving = cloud.members(pool)["vm2"]["id"]
+        cloud.ok("DELETE", f"/pools/{pool['id']}/members/{leaving}")
+        wait_until("it has left", lambda: "vm2" not in cloud.members(pool))
+        assert Load.count(lab, url(pool), 6)["servers"] == {"vm1": 2, "vm3": 2, "vm4": 2}
+    assert load.result["servers"] == dict.fromkeys(ALL, 5)
+    assert load.result["broken_on"] == {"vm2": 5}, load.result
+
+
+@pytest.mark.requirement("A17")
+@pytest.mark.parametrize("action", ["keep", "reschedule", "reset"])
+def test_a_dead_members_flows_wait_move_or_are_reset_as_the_pool_says(
+    lab: Lab, cloud: Cloud, action: str
+) -> None:
+    """By the probes' defaults. Who resets a flow is told by the Ethernet address."""
+    compute = lab.host("compute1")
+    pool = anycast(cloud, ["vm1", "vm3"], monitor={"type": "icmp"}, down_action=action)
+    wait_until("both are online", lambda: _healths(cloud, pool) == {"online"})
+    with (
+        Load.flows(lab, pool["address"], 8, interval=0.3) as load,
+        Datagrams(lab, pool) as datagrams,
+        Capture(lab.host("client"), pool["address"], "eth0") as capture,
+    ):
+        first = {port: datagrams.server(port) for port in range(4)}
+        assert sorted(first.values()) == ["vm1", "vm1", "vm3", "vm3"]
+        virsh(compute, "suspend", "vm1")
+        try:
+            wait_until("vm1 is offline", lambda: _health(cloud, pool, "vm1") == "offline")
+            assert Load.count(lab, url(pool), 6)["servers"] == {"vm3": 6}
+            served = {port: datagrams.server(port) for port in range(4)}
+        finally:
+            virsh(compute, "resume", "vm1")
+        wait_until("vm1 is back", lambda: _healths(cloud, pool) == {"online"})
+        assert Load.count(lab, url(pool), 6)["servers"] == {"vm1": 3, "vm3": 3}
+    resetting = {f[6:12].hex(":") for f in capture.frames if _is_tcp(f) and f[67] & RST}
+    by = {
+        "keep": set(),
+        "reschedule": {lab.guest("vm3").spec.mac},
+        "reset": {lab.host("director").spec.lan_mac},
+    }
+    assert load.result["broken_on"] == ({} if action == "keep" else {"vm1": 4}), load.result
+    assert resetting & {*by["reschedule"], *by["reset"]} == by[action]
+    lost = {port for port, server in first.items() if server == "vm1"}
+    moved = {port: "" if action == "keep" else "vm3" for port in lost}
+    assert served == first | moved
+
+
+class Datagrams:
+    """Sockets of the client that keep their ports; ``server`` asks by one of them."""
+
+    _PROGRAM = (
+        "import socket,sys\n"
+        "sockets=[socket.socket(socket.AF_INET6,socket.SOCK_DGRAM) for _ in range(4)]\n"
+        "for s in sockets:\n"
+        "    s.settimeout(2); s.connect((sys.argv[1],7))\n"
+        "for line in sys.stdin:\n"
+        "    s=sockets[int(line)]; s.send(b'x')\n"
+        "    try: print(s.recv(99).decode().split()[0],flush=True)\n"
+        "    except TimeoutError: print(flush=True)\n"
+    )
+
+    def __init__(self, lab: Lab, pool: dict[str, Any]) -> None:
+        self._process = lab.host("client").popen(
+            [sys.executable, "-c", self._PROGRAM, pool["address"]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=10)
+
+    def server(self, socket: int) -> str:
+        """The server that answers a datagram; empty if none does within two seconds."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(b"%d\n" % socket)
+        self._process.stdin.flush()
+        return str(self._process.stdout.readline().decode().strip())
 
 
 def _health(cloud: Cloud, pool: dict[str, Any], name: str) -> str:

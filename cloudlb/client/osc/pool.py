@@ -44,6 +44,7 @@ class _Pools(Noun):
         arguments.add(parser, "--client-address", spec)
         arguments.add(parser, "--failover", spec)
         arguments.add(parser, "--monitor", spec, metavar=_settings(MONITOR))
+        arguments.add(parser, "--down-action", spec)
         arguments.add(parser, "--panic-threshold", spec, metavar="<percent>")
         arguments.add(parser, "--drain-timeout", spec, metavar="<seconds>")
         arguments.add_admin_state(parser)
@@ -124,6 +125,7 @@ class UnsetPool(_Pools, Unset):
         ("--client-address", "client_address"),
         ("--failover", "failover"),
         ("--monitor", "monitor"),
+        ("--down-action", "down_action"),
         ("--panic-threshold", "panic_threshold"),
         ("--drain-timeout", "drain_timeout"),
     )

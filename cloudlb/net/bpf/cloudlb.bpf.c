@@ -17,6 +17,7 @@
 #include "parse.h"
 #include "parts.h"
 #include "persist.h"
+#include "reset.h"
 #include "signs.h"
 #include "tunnel.h"
 
@@ -69,6 +70,8 @@ int director(struct __sk_buff *skb)
 		return release_parts(skb, &p, waiting, BPF_F_INGRESS);
 	if (choice == PASSED_ON)
 		return bpf_redirect(skb->ifindex, 0);
+	if (choice == RESET)
+		return reset_client(skb, port, &p);
 	if (choice < 0)
 		return TC_ACT_SHOT;
 	if (is_translated(choice >> MODE_SHIFT))

@@ -35,12 +35,12 @@ static __always_inline int pick_fresh(const struct pool *pool, __u32 number,
 }
 
 /* The member of a packet whose connection is not known or could not be remembered: one of this
- * host's own where the pool has such, so that it is never scheduled anew (D3).
+ * host's own where the pool `keeps` such, so that it is never scheduled anew (D3).
  */
-static __always_inline int pick_again(const struct pool *pool, const struct packet *p,
+static __always_inline int pick_again(const struct pool *pool, const struct packet *p, int keeps,
 				      __u32 *member)
 {
-	__u32 *choice = pool->locals ? pick_local(pool, p) : pick_stateless(pool, p);
+	__u32 *choice = keeps ? pick_local(pool, p) : pick_stateless(pool, p);
 
 	if (!choice)
 		return -1;
@@ -67,8 +67,9 @@ static __always_inline int chosen(__u32 number)
 	return member ? choice_of(number, member->mode) : refuse_for(EVENT_NO_MEMBER);
 }
 
-/* `old` is the connection that had the same ports before, if it still counts; it stays when there
- * is no member for the new one. Its record may be given to another connection once replaced.
+/* `old` is the connection that had the same ports before, if it still counts, or that has lost its
+ * member; it stays when there is no member for the new one. Its record may be given to another
+ * connection once replaced.
  */
 static __always_inline int new_connection(struct __sk_buff *skb, const struct port *port,
 					  const struct packet *p, struct flow_key *key,
@@ -78,18 +79,20 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 	struct pool *pool;
 	struct flow flow = {}, replaced = {};
 	__u32 number;
-	int fresh = opens(p) || p->protocol == IPPROTO_UDP, choice;
+	int fresh = opens(p) || p->protocol == IPPROTO_UDP, keeps, choice;
 
 	if (!pool_number)
 		return STRAY;
 	pool = bpf_map_lookup_elem(&pools, pool_number);
-	if (!pool || !(pool->length || (pool->locals && !fresh)))
+	keeps = pool && pool->locals && !fresh && !old;
+	if (!pool || !(pool->length || keeps))
 		return refuse_for(EVENT_NO_MEMBER);
-	if (!opens(p) && is_carrying())
+	if (!old && !opens(p) && is_carrying())
 		return REFUSED;
-	if (!fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool, 0))
+	if (!old && !fresh && p->kind == KIND_TRANSPORT && pass_on(skb, port, pool, 0))
 		return PASSED_ON;
-	if (fresh ? pick_fresh(pool, *pool_number, p, &number) : pick_again(pool, p, &number))
+	if (fresh ? pick_fresh(pool, *pool_number, p, &number) :
+		    pick_again(pool, p, keeps, &number))
 		return refuse_for(EVENT_NO_MEMBER);
 	choice = chosen(number);
 	if (choice < 0)
@@ -108,7 +111,7 @@ static __always_inline int new_connection(struct __sk_buff *skb, const struct po
 		share(key, &flow);
 	} else {
 		count_event(EVENT_TABLE_FULL);
-		if (pick_again(pool, p, &number))
+		if (pick_again(pool, p, !!pool->locals, &number))
 			return refuse_for(EVENT_NO_MEMBER);
 		choice = chosen(number);
 	}
@@ -150,6 +153,14 @@ static __always_inline int is_late(const struct flow *flow)
 	return limits && (bpf_jiffies64() - flow->seen) * 2 > limits->second;
 }
 
+/* Whether a connection does not stay with its dead member, as the pool says (A17). One that a member
+ * has begun is the member's.
+ */
+static __always_inline int is_given_up(const struct flow *flow, const struct member *member)
+{
+	return member->state >= MEMBER_DESERTED && flow->mode != MODE_MASQUERADE;
+}
+
 /* The member of a client's packet, with the mode of its connection. */
 GLOBAL int member_of(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
@@ -168,6 +179,12 @@ GLOBAL int member_of(struct __sk_buff *skb, const struct port *port, const struc
 	member = bpf_map_lookup_elem(&members, &number);
 	if (!member || member->state == MEMBER_FREE)
 		return new_connection(skb, port, p, &key, 0);
+	if (is_given_up(flow, member)) {
+		if (member->state == MEMBER_DESERTED || opens(p) || p->protocol == IPPROTO_UDP)
+			return new_connection(skb, port, p, &key, flow);
+		enter(flow, &key, FLOW_CLOSING);
+		return p->kind == KIND_TRANSPORT ? RESET : REFUSED;
+	}
 	if (opens(p)) {
 		if (!belongs(flow, member))
 			return new_connection(skb, port, p, &key, flow);
@@ -204,7 +221,7 @@ static __always_inline int member_without_trace(const struct port *port, const s
 	if (!pool_number)
 		return STRAY;
 	pool = bpf_map_lookup_elem(&pools, pool_number);
-	if (!pool || !pool->length || pick_again(pool, p, &number))
+	if (!pool || !pool->length || pick_again(pool, p, !!pool->locals, &number))
 		return refuse_for(EVENT_NO_MEMBER);
 	return chosen(number);
 }

@@ -141,11 +141,15 @@ class PoolRecord(NamedTuple):
 
 
 class MemberState(IntEnum):
-    """Whether a member's number is in use, and whether it takes new connections."""
+    """Whether a member's number is in use, whether it takes new connections, and what becomes of
+    those that it has.
+    """
 
     FREE = 0
     ACTIVE = 1
     IDLE = 2
+    DESERTED = 3
+    CUT = 4
 
 
 class MemberRole(IntFlag):
@@ -401,6 +405,7 @@ class Event(IntEnum):
     NO_ALIAS = 13
     CLIENT_UNTOLD = 14
     CARRYING = 15
+    RESET = 16
 
 
 class Settings(NamedTuple):

@@ -102,6 +102,7 @@ static __always_inline int drop_for(__u32 event)
 #define PASSED_ON (-3) /* now addressed to another director */
 #define UNDECIDED (-4)
 #define STRAY (-5) /* to no service */
+#define RESET (-6) /* to be answered with a reset */
 
 static __always_inline int refuse_for(__u32 event)
 {

@@ -106,7 +106,14 @@ struct pool {
 	__u16 pad;
 };
 
-enum member_state { MEMBER_FREE = 0, MEMBER_ACTIVE = 1, MEMBER_IDLE = 2 };
+/* From MEMBER_DESERTED on connections do not stay. */
+enum member_state {
+	MEMBER_FREE = 0,
+	MEMBER_ACTIVE = 1,
+	MEMBER_IDLE = 2,
+	MEMBER_DESERTED = 3,
+	MEMBER_CUT = 4
+};
 /* Of one that is watched its directors hear what it ends, or refuses. */
 enum member_role { MEMBER_BACKEND = 1, MEMBER_GUEST = 2, MEMBER_WATCHED = 4 };
 /* The last one is that of connections that a member has begun by itself. */
@@ -343,6 +350,7 @@ enum event {
 	EVENT_NO_ALIAS,
 	EVENT_CLIENT_UNTOLD,
 	EVENT_CARRYING,
+	EVENT_RESET,
 	EVENT_COUNT,
 };
 

@@ -15,6 +15,7 @@ from cloudlb.drivers.dr import DirectRouting
 from cloudlb.engines.memory import Connection, MemoryEngine
 from cloudlb.model.dataplane import BackendState, Plane
 from cloudlb.model.errors import CloudlbError, EngineError
+from cloudlb.model.pool import DownAction
 from cloudlb.model.snapshot import PoolView, Realization, RealizationState
 from tests.planes import NETWORK, PORTS, VIP4, guest, member_id
 from tests.unit.agents.clock import Clock
@@ -362,6 +363,75 @@ def test_a_member_that_probes_find_dead_gets_no_new_connections(host: Host) -> N
     assert host.kernel.states()[member_id(1)] is BackendState.IDLE
     host.find_dead()
     assert host.kernel.states()[member_id(1)] is BackendState.ACTIVE
+
+
+GIVEN_UP = pytest.mark.parametrize(
+    ("action", "state"),
+    [
+        (DownAction.KEEP, BackendState.IDLE),
+        (DownAction.RESCHEDULE, BackendState.DESERTED),
+        (DownAction.RESET, BackendState.CUT),
+    ],
+)
+
+
+@pytest.mark.requirement("A17")
+@GIVEN_UP
+def test_the_pool_says_what_becomes_of_a_dead_members_connections(
+    host: Host, action: DownAction, state: BackendState
+) -> None:
+    probed = view(member(1), member(2), monitor=tcp_monitor(), down_action=action)
+    host.take(probed)
+    host.find_dead(1)
+    assert host.kernel.states() == {member_id(1): state, member_id(2): BackendState.ACTIVE}
+    host.find_dead()
+    assert host.kernel.states()[member_id(1)] is BackendState.ACTIVE
+
+
+@GIVEN_UP
+def test_a_restarted_agent_leaves_dead_members_as_they_are_until_they_have_answered(
+    host: Host, action: DownAction, state: BackendState
+) -> None:
+    probed = view(member(1), member(2), monitor=tcp_monitor(), down_action=action)
+    host.take(probed)
+    host.find_dead(1)
+    host.start()
+    assert host.pools.idle_backends() == {member_id(1)}
+    host.take(probed, generation=2)
+    assert host.kernel.states()[member_id(1)] is state
+
+
+def test_what_drains_is_not_dead_after_a_restart(host: Host) -> None:
+    """An agent that starts suspects whoever takes nothing new; it gives up nobody for that."""
+    kept: dict[str, Any] = {"monitor": tcp_monitor(), "down_action": DownAction.RESET}
+    removed = view(member(1, removing=True), member(2), **kept)
+    host.take(view(member(1), **kept))
+    assert host.kernel.connect(CLIENT) == member_id(1)
+    host.take(removed, generation=2)
+    assert host.kernel.states()[member_id(1)] is BackendState.IDLE
+    host.start()
+    host.pools.set_down(frozenset(), host.pools.idle_backends())
+    host.take(removed, generation=3)
+    assert host.kernel.states()[member_id(1)] is BackendState.IDLE
+
+
+def test_a_member_whose_server_is_off_is_dead_without_probes(host: Host) -> None:
+    host.take(view(member(1, running=False), member(2), down_action=DownAction.RESET))
+    assert host.kernel.states()[member_id(1)] is BackendState.CUT
+
+
+def test_a_dead_member_that_takes_connections_in_a_panic_keeps_its_own(host: Host) -> None:
+    host.take(
+        view(
+            member(1),
+            member(2),
+            monitor=tcp_monitor(),
+            down_action=DownAction.RESET,
+            panic_threshold=50,
+        )
+    )
+    host.find_dead(1, 2)
+    assert set(host.kernel.states().values()) == {BackendState.ACTIVE}
 
 
 def test_a_member_that_was_dead_before_a_restart_must_answer_first(host: Host) -> None:

@@ -173,6 +173,7 @@ def pool():
         "translation": None,
         "masquerade": False,
         "client_address": None,
+        "down_action": "keep",
         "entry_host": None,
         "failover": "preempt",
         "virtual_router": 0,
