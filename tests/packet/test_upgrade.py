@@ -244,8 +244,8 @@ def test_what_has_no_place_any_more_is_not_carried_in_part(
     bench.apply(director(backends(1)))
     number = bench.direct(tcp())
     assert number is not None
-    bench.maps.members[Number(9000)] = bench.maps.members[Number(0)]
-    engine = follow(bench, objects, TableSizes(FLOWS, members=8192))
+    bench.maps.members[Number(3000)] = bench.maps.members[Number(0)]
+    engine = follow(bench, objects, TableSizes(FLOWS, members=2048))
     try:
         assert engine.observe() == {}
         assert "the new map members is too small" in caplog.text
