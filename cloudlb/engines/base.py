@@ -34,7 +34,8 @@ class HostPort:
     """An interface of a network on this host: the uplink, or the tap of a guest.
 
     ``mac`` is the interface's own address; a tap's differs from its guest's in the first octet.
-    ``addresses`` are those that this host has on an uplink, from which it sends tunnels.
+    ``addresses`` are those that this host has on an uplink, from which it sends tunnels. Its
+    packets of known connections may go back in its driver where it is for ``express``.
     """
 
     index: int
@@ -43,6 +44,7 @@ class HostPort:
     mac: Mac
     addresses: tuple[Address, ...] = ()
     mtu: int = 1500
+    express: bool = False
 
     def leads_to(self, guest: Mac) -> bool:
         """Whether the guest with this address is behind the tap."""

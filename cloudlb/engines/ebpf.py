@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import UUID
 
 from cloudlb.engines import explain, mirror, records, recount
+from cloudlb.engines.attachments import Attachments
 from cloudlb.engines.base import Engine, HostPort, PortKind, Timeouts, asking_for
 from cloudlb.engines.deliveries import Deliveries
 from cloudlb.engines.mirror import PoolState
@@ -52,12 +53,7 @@ from cloudlb.net.bpf.layout import (
 )
 from cloudlb.net.bpf.maps import PortMap
 from cloudlb.net.bpf.programs import Programs
-from cloudlb.net.tc import Direction, Filters
 
-_PROGRAMS = {
-    PortKind.UPLINK: {Direction.INGRESS: "director"},
-    PortKind.TAP: {Direction.INGRESS: "from_guest", Direction.EGRESS: "to_guest"},
-}
 _CLOCK_MONOTONIC_COARSE = 6  # linux/time.h; its resolution is one jiffy
 
 
@@ -79,9 +75,9 @@ class EbpfEngine(Engine):
         places = self._maps.near_ports.max_entries + self._maps.ports.max_entries
         self._places = self._maps.learned.max_entries // places
         self._seed_of = seed_of
-        self._filters = Filters()
+        self._attachments = Attachments(self._programs)
         self._ports: dict[int, HostPort] = {}
-        self._found = self._filters.marked()
+        self._found = self._attachments.marked()
         limits, ports = timeouts or Timeouts(), aliases or PortRange()
         self._maps.settings[Number(0)] = Settings(
             opening=_jiffies(limits.opening),
@@ -116,7 +112,7 @@ class EbpfEngine(Engine):
 
     @asking_for("its maps")
     def ports(self) -> frozenset[int]:
-        """The interfaces in the maps or with our filters, also by an earlier process."""
+        """The interfaces in the maps or with our programs, also by an earlier process."""
         return frozenset(key.value for key, _ in self._port_records.items()) | self._found
 
     def attach(self, port: HostPort) -> None:
@@ -129,17 +125,16 @@ class EbpfEngine(Engine):
             if record != old:
                 self._port_records[Number(port.index)] = record
             with self._programs.following(_remembered_by(port)):
-                for direction, program in _PROGRAMS[port.kind].items():
-                    self._put(port.index, direction, program)
+                self._attachments.put(port)
             for state in self._mirror.pools.values():
                 self._deliveries.add(state, port)
         self._ports[port.index] = port
 
     def detach(self, index: int) -> None:
-        """Take our filters off and forget what belonged to the interface."""
+        """Take our programs off and forget what belonged to the interface."""
         self._ports.pop(index, None)
         with asking_for(f"to free interface {index}"):
-            self._filters.detach(index)
+            self._attachments.remove(index)
             self._deliveries.clear(index)
             for place in range(self._places):
                 del self._maps.learned[LearnedKey(index, place)]
@@ -232,8 +227,8 @@ class EbpfEngine(Engine):
             recount.count_anew(self._maps)
 
     def close(self) -> None:
-        """Let go; pins and filters stay."""
-        self._filters.close()
+        """Let go; pins, filters and links stay."""
+        self._attachments.close()
         self._programs.close()
 
     def _read(self) -> None:
@@ -378,14 +373,6 @@ class EbpfEngine(Engine):
             if sighting is None:
                 return
             yield sighting
-
-    def _put(self, index: int, direction: Direction, program: str) -> None:
-        mark = self._mark(program)
-        if self._filters.attached(index, direction) != mark:
-            self._filters.attach(index, direction, self._programs.fd(program), mark)
-
-    def _mark(self, program: str) -> str:
-        return f"{program}:{self._programs.version}"
 
 
 def _remembered_by(port: HostPort) -> dict[str, Key]:

@@ -10,17 +10,20 @@ from pathlib import Path
 from cloudlb.engines import ipvs
 from cloudlb.engines.base import asking_for
 from cloudlb.engines.ipvs import IpvsEngine
-from cloudlb.net.bpf.programs import pinned
+from cloudlb.net.bpf.libbpf import Libbpf
+from cloudlb.net.bpf.programs import express_links, pinned
 from cloudlb.net.tc import Direction, Filters
+from cloudlb.net.xdp import ExpressLinks
 
 
 def remove(bpffs: Path, objects: Path) -> Iterator[str]:
-    """Remove filters, then what is pinned below ``bpffs``, then the virtual servers that a file in
-    ``objects`` names; names each thing that was removed.
+    """Remove XDP programs and filters, then what is pinned below ``bpffs``, then the virtual
+    servers that a file in ``objects`` names; names each thing that was removed.
 
-    Filters go first: nothing is attached to a program that is not pinned any more. Raises
+    These go first: nothing is attached to a program that is not pinned any more. Raises
     `EngineError` when the kernel refuses; to be called again then.
     """
+    yield from _links(bpffs)
     yield from _filters()
     yield from _pins(bpffs)
     yield from _virtual_servers(objects)
@@ -46,6 +49,16 @@ def _pins(bpffs: Path) -> Iterator[str]:
         yield str(path)
     with suppress(OSError):  # it is missing, is a mount point, or holds what is not ours
         bpffs.rmdir()
+
+
+def _links(bpffs: Path) -> Iterator[str]:
+    links = ExpressLinks(Libbpf(), express_links(bpffs))
+    with asking_for(f"to list XDP programs below {bpffs}"):
+        carrying = sorted(links.marked())
+    for index in carrying:
+        with asking_for(f"to free interface {index}"):
+            links.detach(index)
+        yield f"{_interface(index)}: XDP program"
 
 
 def _filters() -> Iterator[str]:

@@ -4,6 +4,7 @@
 import ctypes
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from cloudlb.model.ether import Mac
 from cloudlb.net.bpf.layout import Number
 from cloudlb.net.bpf.programs import Maps, Programs
 from tests.planes import NETWORK
+from tests.tags import show_tags
 
 SEED = 0x5EED
 FLOWS = 1024
@@ -107,6 +109,18 @@ class Bench:
         )
         return result, out
 
+    def has_express(self, wanted: bool = True) -> None:
+        """Attach the uplink for, or not for, the program in its driver."""
+        port = HostPort(self.uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC, express=wanted)
+        self.engine.attach(port)
+
+    def express(self, frame: bytes) -> tuple[int, bytes]:
+        """What the program in the uplink's driver, where it must be, makes of a frame."""
+        context = struct.pack("=6I", 0, len(frame), 0, self.uplink, 0, 0)  # struct xdp_md
+        program = self.programs.fd("express")
+        result, out, _ = self.programs.libbpf.test_run(program, frame, context)
+        return result, out
+
 
 @pytest.fixture(scope="package")
 def namespace() -> Iterator[None]:
@@ -126,6 +140,7 @@ link set tap0 up
 link set tap1 up
 """
     subprocess.run(["ip", "-batch", "-"], input=commands, text=True, check=True)
+    show_tags("up0")
     yield
     for fd in saved:
         libc.setns(fd, 0)

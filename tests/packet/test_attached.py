@@ -213,7 +213,7 @@ def test_an_interface_that_went_before_it_was_detached_is_detached(bench: Bench,
 
 def test_a_kernel_that_does_not_answer_is_an_error_of_the_engine(bench: Bench) -> None:
     other = bench.reopen()
-    other._filters.close()
+    other._attachments.close()
     with pytest.raises(EngineError, match=f"interface {bench.tap}: .*Bad file descriptor"):
         other.detach(bench.tap)
     assert bench.tap in other.ports()

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The programs: `director` on the interface that receives pools' traffic, `from_guest` and
- * `to_guest` on the taps of guests, `sweep`, `adopt` and `conclude` run by the agent, to forget old
- * connections, to take over those of another director, and to end what members have ended.
+/* The programs: `director` on the interface that receives pools' traffic, `express` before it where
+ * that is a physical one, `from_guest` and `to_guest` on the taps of guests, `sweep`, `adopt` and
+ * `conclude` run by the agent, to forget old connections, to take over those of another director,
+ * and to end what members have ended.
  */
 #include "adopt.h"
 #include "answer.h"
 #include "connect.h"
 #include "director_nat.h"
 #include "errors.h"
+#include "express.h"
 #include "flow.h"
 #include "forward.h"
 #include "guard.h"
@@ -77,6 +79,17 @@ int director(struct __sk_buff *skb)
 	if (is_translated(choice >> MODE_SHIFT))
 		return forward_translated(skb, port, &p, choice);
 	return forward(skb, port, &p, choice);
+}
+
+/* What it passes comes to `director`. */
+SEC("xdp")
+int express(struct xdp_md *frame)
+{
+	struct port *port = port_of(frame->ingress_ifindex);
+
+	if (!port)
+		return XDP_PASS;
+	return take_express((void *)(long)frame->data, (void *)(long)frame->data_end, port);
 }
 
 SEC("tc")

@@ -7,18 +7,24 @@
 
 #include "flow.h"
 #include "maps.h"
+#include "mate.h"
 #include "parse.h"
 #include "too_big.h"
 #include "tunnel.h"
 
-static __always_inline void count_in(struct __sk_buff *skb, const struct packet *p, __u32 number)
+static __always_inline void count_to(__u32 number, __u32 packets, __u32 bytes)
 {
 	struct traffic *traffic_of = bpf_map_lookup_elem(&traffic, &number);
 
 	if (traffic_of) {
-		traffic_of->packets_in += packets_of(skb, p);
-		traffic_of->bytes_in += skb->len;
+		traffic_of->packets_in += packets;
+		traffic_of->bytes_in += bytes;
 	}
+}
+
+static __always_inline void count_in(struct __sk_buff *skb, const struct packet *p, __u32 number)
+{
+	count_to(number, packets_of(skb, p), skb->len);
 }
 
 static __always_inline int forward_in_tunnel(struct __sk_buff *skb, const struct port *port,
@@ -55,6 +61,14 @@ static __always_inline int forward_to_neighbour(struct __sk_buff *skb,
 	return bpf_redirect_neigh(skb->ifindex, &hop, sizeof(hop), 0);
 }
 
+/* Both addresses: behind a learning bridge the source must be the forwarder's own. */
+static __always_inline void address_to(struct ethhdr *eth, const struct member *member,
+				       const struct port *port)
+{
+	copy_mac(eth->h_dest, member->mac);
+	copy_mac(eth->h_source, port->mac);
+}
+
 /* To the member of a choice, by its mode. */
 GLOBAL int forward(struct __sk_buff *skb, const struct port *port, const struct packet *p,
 		   __u32 choice)
@@ -72,8 +86,6 @@ GLOBAL int forward(struct __sk_buff *skb, const struct port *port, const struct 
 	count_in(skb, p, number);
 	if (!has_mac(member))
 		return forward_to_neighbour(skb, member, p->version);
-	/* Both addresses: behind a learning bridge the source must be the forwarder's own. */
-	__builtin_memcpy(eth->h_dest, member->mac, 6);
-	__builtin_memcpy(eth->h_source, port->mac, 6);
+	address_to(eth, member, port);
 	return bpf_redirect(skb->ifindex, 0);
 }

@@ -5,10 +5,14 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import POINTER, byref, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_char_p, c_int, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from cloudlb.net.bpf.structs import LinkInfo, LinkOptions, MapInfo, ProgramInfo, TestRunOptions
+
+Info = TypeVar("Info", bound=ctypes.Structure)
 
 _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_object__open_file": (c_void_p, (c_char_p, c_void_p)),
@@ -48,6 +52,8 @@ _PROTOTYPES: dict[str, tuple[Any, tuple[Any, ...]]] = {
         c_int,
         (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
     ),
+    "bpf_link_create": (c_int, (c_int, c_int, c_int, c_void_p)),
+    "bpf_link_update": (c_int, (c_int, c_int, c_void_p)),
     "bpf_prog_test_run_opts": (c_int, (c_int, c_void_p)),
     "ring_buffer__new": (c_void_p, (c_int, c_void_p, c_void_p, c_void_p)),
     "ring_buffer__epoll_fd": (c_int, (c_void_p,)),
@@ -66,6 +72,8 @@ _SHAPE = {
     "value_type": "bpf_map__btf_value_type_id",
 }
 _NO_EXIST = 1  # linux/bpf.h
+_BPF_XDP = 37  # likewise, enum bpf_attach_type
+_XDP_FLAGS_DRV_MODE = 4  # linux/if_link.h: by the driver, or not at all
 
 
 def _load() -> ctypes.CDLL:
@@ -76,25 +84,14 @@ def _load() -> ctypes.CDLL:
     return library
 
 
-class _MapInfo(ctypes.Structure):
-    """The head of struct bpf_map_info (linux/bpf.h), as far as Linux 6.1 has it."""
+@dataclass(frozen=True, slots=True)
+class XdpLink:
+    """The kernel's number of the program that a link runs; ``index`` is 0 when the interface is
+    gone.
+    """
 
-    _fields_ = (
-        ("type", c_uint32),
-        ("id", c_uint32),
-        ("key_size", c_uint32),
-        ("value_size", c_uint32),
-        ("max_entries", c_uint32),
-        ("map_flags", c_uint32),
-        ("name", ctypes.c_char * 16),
-        ("ifindex", c_uint32),
-        ("btf_vmlinux_value_type_id", c_uint32),
-        ("netns_dev", c_uint64),
-        ("netns_ino", c_uint64),
-        ("btf_id", c_uint32),
-        ("btf_key_type_id", c_uint32),
-        ("btf_value_type_id", c_uint32),
-    )
+    program: int
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,28 +113,6 @@ class MapShape:
     def outline(self) -> tuple[int, ...]:
         """All but the types."""
         return self.kind, self.key_size, self.value_size, self.entries, self.flags
-
-
-class _TestRunOptions(ctypes.Structure):
-    """struct bpf_test_run_opts (bpf/bpf.h, libbpf 1.0)."""
-
-    _fields_ = (
-        ("sz", c_size_t),
-        ("data_in", c_char_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_char_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
 
 
 class Libbpf:
@@ -205,13 +180,13 @@ class Libbpf:
 
     def map_shape(self, fd: int) -> tuple[int, int, int]:
         """Key size, value size and number of entries of a map."""
-        info = self._info(fd)
+        info = self._info(fd, MapInfo())
         return info.key_size, info.value_size, info.max_entries
 
     def pinned_shape(self, path: Path) -> MapShape:
         """What the map that is pinned there is."""
         with self.opened(path) as fd:
-            info = self._info(fd)
+            info = self._info(fd, MapInfo())
         return MapShape(
             kind=info.type,
             key_size=info.key_size,
@@ -223,8 +198,30 @@ class Libbpf:
             types=self._kernel_types(info.btf_id) if info.btf_value_type_id else b"",
         )
 
-    def _info(self, fd: int) -> _MapInfo:
-        info, length = _MapInfo(), c_uint32(ctypes.sizeof(_MapInfo))
+    def program_id(self, fd: int) -> int:
+        """The kernel's number of a program."""
+        number: int = self._info(fd, ProgramInfo()).id
+        return number
+
+    def create_xdp_link(self, program: int, index: int) -> int:
+        """Run a program in the driver of an interface, as long as the link's file descriptor,
+        which is returned, is open or pinned.
+        """
+        options = LinkOptions(sz=ctypes.sizeof(LinkOptions), flags=_XDP_FLAGS_DRV_MODE)
+        result = self._lib.bpf_link_create(program, index, _BPF_XDP, byref(options))
+        return self._check(result, f"XDP on interface {index}")
+
+    def update_link(self, fd: int, program: int) -> None:
+        """Have a link run another program."""
+        self._check(self._lib.bpf_link_update(fd, program, None), "update_link")
+
+    def xdp_link(self, fd: int) -> XdpLink:
+        """What a link of an interface's driver is."""
+        info = self._info(fd, LinkInfo())
+        return XdpLink(info.prog_id, info.ifindex)
+
+    def _info(self, fd: int, info: Info) -> Info:
+        length = c_uint32(ctypes.sizeof(info))
         self._check(self._lib.bpf_obj_get_info_by_fd(fd, byref(info), byref(length)), "info")
         return info
 
@@ -293,8 +290,8 @@ class Libbpf:
     ) -> tuple[int, bytes, int]:
         """Run a program on a frame: its return value, the frame after, ns for each run."""
         out = ctypes.create_string_buffer(len(frame) + 256)
-        options = _TestRunOptions(
-            sz=ctypes.sizeof(_TestRunOptions),
+        options = TestRunOptions(
+            sz=ctypes.sizeof(TestRunOptions),
             data_in=frame,
             data_size_in=len(frame),
             data_out=ctypes.cast(out, c_void_p),

@@ -4,12 +4,22 @@
 
 #include "maps.h"
 
-/* clang makes a call of the builtin for six octets. */
+/* clang makes a call of the builtin for six octets, and twelve instructions of a copy. */
 static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 {
 	const __u16 *x = (const void *)a, *y = (const void *)b;
 
 	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2];
+}
+
+static __always_inline void copy_mac(__u8 *to, const __u8 *from)
+{
+	const __u16 *x = (const void *)from;
+	__u16 *y = (void *)to;
+
+	y[0] = x[0];
+	y[1] = x[1];
+	y[2] = x[2];
 }
 
 #define MATE_ALIVE 3000000000ULL /* ns: three greetings */

@@ -173,44 +173,37 @@ static __always_inline int is_link_local(const struct address *a)
 	return (a->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
-static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p)
+/* Ports and flags of the TCP header at `l4`. -1: it is not all there. */
+static __always_inline int read_tcp(const void *data, const void *end, __u64 l4, struct packet *p)
 {
-	__u64 l4 = p->l4 & 0x7f; /* at most 14 + 60; the verifier lost the bound in memory */
-	void *data, *end;
+	const struct tcphdr *tcp = data + l4;
 
-	if (p->protocol == IPPROTO_TCP) {
-		struct tcphdr *tcp;
+	if ((const void *)(tcp + 1) > end)
+		return -1;
+	p->source_port = tcp->source;
+	p->port = tcp->dest;
+	p->tcp_flags = ((const __u8 *)tcp)[13];
+	p->kind = KIND_TRANSPORT;
+	return 0;
+}
 
-		if (need(skb, l4 + sizeof(*tcp)))
-			return -1;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		tcp = data + l4;
-		if ((void *)(tcp + 1) > end)
-			return -1;
-		p->source_port = tcp->source;
-		p->port = tcp->dest;
-		p->tcp_flags = ((__u8 *)tcp)[13];
-		p->kind = KIND_TRANSPORT;
-		return 0;
-	}
-	if (need(skb, l4 + sizeof(struct udphdr)))
-		return p->kind = KIND_OTHER, 0;
-	data = (void *)(long)skb->data;
-	end = (void *)(long)skb->data_end;
-	struct udphdr *udp = data + l4;
+/* What of another protocol than TCP matters here, as far as the first 8 octets at `l4` tell. */
+static __always_inline int read_other(const void *data, const void *end, __u64 l4,
+				      struct packet *p)
+{
+	const struct udphdr *udp = data + l4;
 
-	if ((void *)(udp + 1) > end)
+	if ((const void *)(udp + 1) > end)
 		return -1;
 	if (p->protocol == IPPROTO_UDP) {
 		p->source_port = udp->source;
 		p->port = udp->dest;
 		p->kind = KIND_TRANSPORT;
 	} else if (p->protocol == IPPROTO_ICMP && p->version == 4) {
-		p->icmp_type = *(__u8 *)udp;
+		p->icmp_type = *(const __u8 *)udp;
 		p->kind = p->icmp_type == 8 ? KIND_ECHO : KIND_ICMP;
 	} else if (p->protocol == IPPROTO_ICMPV6 && p->version == 6) {
-		p->icmp_type = *(__u8 *)udp;
+		p->icmp_type = *(const __u8 *)udp;
 		p->kind = KIND_ICMP;
 		if (p->icmp_type == 128)
 			p->kind = KIND_ECHO;
@@ -220,49 +213,73 @@ static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p)
 	return 0;
 }
 
+/* The offset of the transport header: the verifier lost its bound in memory. */
+static __always_inline __u64 bounded_l4(const struct packet *p)
+{
+	return p->l4 & 0x7f; /* at most 14 + 60 */
+}
+
+static __always_inline int parse_l4(struct __sk_buff *skb, struct packet *p)
+{
+	__u64 l4 = bounded_l4(p);
+
+	if (p->protocol == IPPROTO_TCP) {
+		if (need(skb, l4 + sizeof(struct tcphdr)))
+			return -1;
+		return read_tcp((void *)(long)skb->data, (void *)(long)skb->data_end, l4, p);
+	}
+	if (need(skb, l4 + sizeof(struct udphdr)))
+		return p->kind = KIND_OTHER, 0;
+	return read_other((void *)(long)skb->data, (void *)(long)skb->data_end, l4, p);
+}
+
+static __always_inline int read_ipv4(const void *data, const void *end, struct packet *p)
+{
+	const struct iphdr *ip = data + ETH_HLEN;
+
+	if ((const void *)(ip + 1) > end || ip->ihl < 5)
+		return -1;
+	map_ipv4(&p->source, ip->saddr);
+	map_ipv4(&p->destination, ip->daddr);
+	p->version = 4;
+	p->hop_limit = ip->ttl;
+	p->protocol = ip->protocol;
+	p->l4 = ETH_HLEN + ip->ihl * 4;
+	if (ip->frag_off & bpf_htons(IPV4_FRAGMENT))
+		p->kind = KIND_FRAGMENT;
+	return 0;
+}
+
+static __always_inline int read_ipv6(const void *data, const void *end, struct packet *p)
+{
+	const struct ipv6hdr *ip = data + ETH_HLEN;
+
+	if ((const void *)(ip + 1) > end)
+		return -1;
+	__builtin_memcpy(&p->source, &ip->saddr, 16);
+	__builtin_memcpy(&p->destination, &ip->daddr, 16);
+	p->version = 6;
+	p->hop_limit = ip->hop_limit;
+	p->protocol = ip->nexthdr;
+	p->l4 = ETH_HLEN + sizeof(*ip);
+	if (ip->nexthdr == IPPROTO_FRAGMENT)
+		p->kind = KIND_FRAGMENT;
+	return 0;
+}
+
 /* Addresses only; `l4` and `protocol` are set. -1: too short to be what it says it is. */
 static __always_inline int parse_l3(struct __sk_buff *skb, struct packet *p)
 {
-	void *data, *end;
-
 	p->kind = KIND_OTHER;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		if (need(skb, ETH_HLEN + sizeof(struct iphdr)))
 			return -1;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		struct iphdr *ip = data + ETH_HLEN;
-
-		if ((void *)(ip + 1) > end || ip->ihl < 5)
-			return -1;
-		map_ipv4(&p->source, ip->saddr);
-		map_ipv4(&p->destination, ip->daddr);
-		p->version = 4;
-		p->hop_limit = ip->ttl;
-		p->protocol = ip->protocol;
-		p->l4 = ETH_HLEN + ip->ihl * 4;
-		if (ip->frag_off & bpf_htons(IPV4_FRAGMENT))
-			p->kind = KIND_FRAGMENT;
-		return 0;
+		return read_ipv4((void *)(long)skb->data, (void *)(long)skb->data_end, p);
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		if (need(skb, ETH_HLEN + sizeof(struct ipv6hdr)))
 			return -1;
-		data = (void *)(long)skb->data;
-		end = (void *)(long)skb->data_end;
-		struct ipv6hdr *ip = data + ETH_HLEN;
-
-		if ((void *)(ip + 1) > end)
-			return -1;
-		__builtin_memcpy(&p->source, &ip->saddr, 16);
-		__builtin_memcpy(&p->destination, &ip->daddr, 16);
-		p->version = 6;
-		p->hop_limit = ip->hop_limit;
-		p->protocol = ip->nexthdr;
-		p->l4 = ETH_HLEN + sizeof(*ip);
-		if (ip->nexthdr == IPPROTO_FRAGMENT)
-			p->kind = KIND_FRAGMENT;
-		return 0;
+		return read_ipv6((void *)(long)skb->data, (void *)(long)skb->data_end, p);
 	}
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		p->kind = KIND_ARP;
@@ -311,4 +328,25 @@ static __always_inline int parse(struct __sk_buff *skb, struct packet *p)
 	if (p->kind == KIND_OTHER && p->version)
 		return parse_l4(skb, p);
 	return 0;
+}
+
+/* A whole TCP segment or UDP datagram, before there is an skb: tags are an EtherType of their own. */
+static __always_inline int parse_frame(const void *data, const void *end, struct packet *p)
+{
+	const struct ethhdr *eth = data;
+	int failed;
+
+	if ((const void *)(eth + 1) > end)
+		return -1;
+	if (eth->h_proto == bpf_htons(ETH_P_IP))
+		failed = read_ipv4(data, end, p);
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
+		failed = read_ipv6(data, end, p);
+	else
+		return -1;
+	if (failed || p->kind == KIND_FRAGMENT)
+		return -1;
+	if (p->protocol == IPPROTO_TCP)
+		return read_tcp(data, end, bounded_l4(p), p);
+	return p->protocol == IPPROTO_UDP ? read_other(data, end, bounded_l4(p), p) : -1;
 }

@@ -2,9 +2,10 @@
 """The loaded programs and their maps, pinned so that they outlive the process.
 
 Below the directory on the BPF file system, ``maps-<digest of their layout>-<sizes of tables>``
-holds the maps and ``programs-<digest of the sources>-<sizes of tables>`` the programs. A new
-version with the same layout takes the maps over with all connections in them; with another layout
-or other sizes it gets what is in them (see `carry`).
+holds the maps, ``programs-<digest of the sources>-<sizes of tables>`` the programs, and
+``express`` the links by which one of them is on interfaces, of whichever version. A new version
+with the same layout takes the maps over with all connections in them; with another layout or other
+sizes it gets what is in them (see `carry`).
 """
 
 import hashlib
@@ -97,6 +98,7 @@ class Programs:
         self._root = bpffs
         self._former: Former | None = None
         self._pinned = bpffs / f"programs-{self.version}"
+        self.express_links = express_links(bpffs)
         self.pins = bpffs / f"maps-{_layout_digest()}-{tables}"
         try:
             if not self._pinned.is_dir() or not self.pins.is_dir():
@@ -222,6 +224,11 @@ def pinned(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if _OURS.fullmatch(path.name))
+
+
+def express_links(root: Path) -> Path:
+    """Where the links of XDP programs are pinned, of this and other versions."""
+    return root / "express"
 
 
 def _layout_digest() -> str:
