@@ -30,7 +30,7 @@ from cloudlb.agents.inventory import HostInventory
 from cloudlb.agents.loads import Scales
 from cloudlb.agents.metrics import HostMetrics, MetricsServer, Standing
 from cloudlb.agents.pools import Pools, Source
-from cloudlb.agents.ports import Ports, directed
+from cloudlb.agents.ports import Ports, Xdp, directed
 from cloudlb.agents.probe import Prober
 from cloudlb.agents.questions import Questions
 from cloudlb.agents.reconcile import ReconcileQueue
@@ -88,6 +88,7 @@ class Settings:
     election_interval: float = 1.0
     max_load: float = 1000.0
     load_weights: Measures = field(default=Measures(connections=1.0))
+    xdp: Xdp = Xdp.AUTO
 
 
 class Agent:
@@ -140,6 +141,7 @@ class Agent:
             self._engine,
             self._lock,
             changed=self._stirred.set,
+            xdp=self._settings.xdp,
         )
 
     def _make_pools(self) -> Pools:

@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from cloudlb.engines.base import Engine, HostPort, PortKind
 from cloudlb.model.errors import CloudlbError
@@ -30,6 +31,21 @@ class Uplinked:
 
     network: str
     link: Link
+
+
+class Xdp(StrEnum):
+    """On which uplinks packets of known connections go back in the driver.
+
+    On a virtual one that is slower: packets that the kernel would pass on as one are cut first.
+    """
+
+    AUTO = "auto"
+    NEVER = "never"
+    ALWAYS = "always"
+
+    def suits(self, link: Link) -> bool:
+        """Whether it is to be tried on an interface; ``auto``: on physical ones."""
+        return self is Xdp.ALWAYS or (self is Xdp.AUTO and bool(link.device))
 
 
 def directed(host: str, views: Iterable[PoolView]) -> frozenset[int]:
@@ -54,10 +70,11 @@ class Ports:
         lock: threading.RLock,
         changed: Callable[[], None],
         addresses: Callable[[int], list[Address]] = kernel.addresses,
+        xdp: Xdp = Xdp.AUTO,
     ) -> None:
         self._mappings, self._roles = mappings, roles
         self._engine, self._lock, self._changed = engine, lock, changed
-        self._ask_addresses = addresses
+        self._ask_addresses, self._xdp = addresses, xdp
         self._addresses: dict[int, tuple[Address, ...]] = {}
         self._refused: frozenset[int] = frozenset()
         self._links: dict[int, Link] = {}
@@ -212,7 +229,9 @@ class Ports:
                 continue
             if link.name == interface and self._directs(number):
                 addresses = self._addresses.get(index, ())
-                return HostPort(index, PortKind.UPLINK, number, link.mac, addresses, link.mtu)
+                express = self._xdp.suits(link)
+                kind = PortKind.UPLINK
+                return HostPort(index, kind, number, link.mac, addresses, link.mtu, express)
             master = self._links.get(link.master)
             plugged = link.is_tap and master is not None and master.name == interface
             if plugged and Role.COMPUTE in self._roles:

@@ -12,6 +12,7 @@ from stevedore.exception import NoMatches
 
 from cloudlb.agents import alone
 from cloudlb.agents.agent import Agent, Conductor, Settings
+from cloudlb.agents.ports import Xdp
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine, Timeouts
 from cloudlb.model.dataplane import PortRange, TableSizes
@@ -58,6 +59,7 @@ def _settings(conf: cfg.ConfigOpts) -> Settings:
         election_interval=group.election_interval,
         max_load=group.max_load,
         load_weights=_weights(group.load_weights),
+        xdp=Xdp(group.xdp),
     )
 
 

@@ -104,6 +104,18 @@ OPTIONS = [
         "members here, of such pools), cpu (percent), passed_on (connections given to other hosts "
         "in the last second), sockets (TCP sockets of the host itself).",
     ),
+    cfg.StrOpt(
+        "xdp",
+        default="auto",
+        choices=["auto", "never", "always"],
+        help="Where a director forwards packets of known connections in the network card's "
+        "driver, before the kernel's stack sees them (XDP): auto, on physical interfaces; never; "
+        "or always, on virtual ones too, which is slower there. It needs a driver that runs XDP "
+        "programs and leaves VLAN tags in the frames (ethtool -K INTERFACE rxvlan off). "
+        "Elsewhere, and where somebody else's XDP program is, all packets go the usual way, and "
+        "the agent's log says why. What captures or filters packets on the interface does not see "
+        "those that are forwarded so.",
+    ),
     cfg.IntOpt(
         "flow_table_size",
         default=262144,

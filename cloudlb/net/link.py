@@ -21,7 +21,10 @@ _ANYWHERE = ("198.51.100.1", "2001:db8::1")
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface; ``master`` is the ifindex of the bridge that it is a port of, else 0."""
+    """An interface; ``master`` is the ifindex of the bridge that it is a port of, else 0.
+
+    ``device`` is the name that its bus has for a physical one, empty for a virtual one.
+    """
 
     index: int
     name: str
@@ -29,6 +32,7 @@ class Link:
     master: int = 0
     kind: str = ""
     mtu: int = 1500
+    device: str = ""
 
     @property
     def is_tap(self) -> bool:
@@ -144,4 +148,5 @@ def _link(message: Any) -> Link | None:
         master=message.get_attr("IFLA_MASTER") or 0,
         kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
         mtu=message.get_attr("IFLA_MTU"),
+        device=message.get_attr("IFLA_PARENT_DEV_NAME") or "",
     )

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from cloudlb.agents.ports import Ports, Uplinked, directed
+from cloudlb.agents.ports import Ports, Uplinked, Xdp, directed
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.memory import MemoryEngine
 from cloudlb.model.errors import EngineError
@@ -56,7 +56,7 @@ class Kernel(MemoryEngine):
 class Host:
     """Ports of a host that maps ``lan`` to br0 and ``lan2`` to br1."""
 
-    def __init__(self, *roles: Role, kernel: Kernel | None = None) -> None:
+    def __init__(self, *roles: Role, kernel: Kernel | None = None, xdp: Xdp = Xdp.AUTO) -> None:
         self.kernel = kernel or Kernel()
         self.addresses: dict[int, list[Address]] = {}
         self.changes = 0
@@ -67,6 +67,7 @@ class Host:
             threading.RLock(),
             self._changed,
             lambda index: self.addresses.get(index, []),
+            xdp,
         )
 
     def _changed(self) -> None:
@@ -120,6 +121,19 @@ def test_the_networks_that_a_host_directs_are_those_of_its_pools() -> None:
     assert directed("d1", views) == {NETWORK, OTHER}
     assert directed("c1", views) == {OTHER}
     assert directed("c1", [replace(one, removing=True) for one in views]) == set()
+
+
+@pytest.mark.parametrize(
+    ("xdp", "virtual", "physical"),
+    [(Xdp.AUTO, False, True), (Xdp.NEVER, False, False), (Xdp.ALWAYS, True, True)],
+)
+def test_a_driver_forwards_where_the_hosts_option_has_it(
+    xdp: Xdp, virtual: bool, physical: bool
+) -> None:
+    card = replace(BRIDGE, kind="", device="0000:00:03.0")
+    for link, wanted in ((BRIDGE, virtual), (card, physical)):
+        host = Host(Role.DIRECTOR, Role.COMPUTE, xdp=xdp).knows(link, TAP)
+        assert host.carried == [replace(UPLINK_PORT, express=wanted), TAP_PORT]
 
 
 FIRST, SECOND4, OWN6 = map(ip_address, ("192.0.2.1", "192.0.2.2", "2001:db8::1"))
