@@ -11,8 +11,8 @@ import argparse
 import json
 import platform
 import socket
+import struct
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -37,6 +37,7 @@ from cloudlb.model.pool import Port, Protocol
 from cloudlb.net import frame
 from cloudlb.net.bpf import build
 from cloudlb.net.bpf.libbpf import Libbpf
+from tests.tags import show_tags
 
 FLOWS = 64
 TABLE_SIZE = 262144
@@ -51,19 +52,31 @@ MEMBERS = tuple(Mac(f"52:54:00:00:00:{n:02x}") for n in range(1, 5))
 CLIENT: dict[int, Address] = {4: ip_address("198.51.100.9"), 6: ip_address("2001:db8:ffff::9")}
 VIP: dict[int, Address] = {4: ip_address("192.0.2.100"), 6: ip_address("2001:db8::100")}
 OTHER: dict[int, Address] = {4: ip_address("192.0.2.7"), 6: ip_address("2001:db8::7")}
+TURNING: dict[int, Address] = {4: ip_address("192.0.2.101"), 6: ip_address("2001:db8::101")}
+"""Of pools whose member has the uplink's own Ethernet address: what the driver's program has
+written to a frame leaves it as it came, for the next run."""
 _ACK = 0x10
 _FLAGS_AT = {4: 47, 6: 67}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A program on frames that arrive at an interface; ``hits`` frames go to members."""
+    """A program on frames that arrive at an interface; ``hits`` frames go to members. One
+    ``in_driver`` is of XDP.
+    """
 
     name: str
     program: int
     ifindex: int
     frames: Sequence[bytes]
     hits: bool = False
+    in_driver: bool = False
+
+    def context(self, frame: bytes) -> bytes:
+        """The struct __sk_buff, or xdp_md, of a frame (linux/bpf.h)."""
+        if self.in_driver:
+            return struct.pack("=6I", 0, len(frame), 0, self.ifindex, 0, 0)
+        return struct.pack("=40xI148x", self.ifindex)
 
 
 class Rig:
@@ -73,10 +86,12 @@ class Rig:
         subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS)], check=True)
         self.uplink, self.tap = make_veth("up0", UPLINK_MAC), make_veth("tap0", TAP_MAC)
         self.engine = EbpfEngine(BPFFS / "cloudlb", directory, TableSizes(TABLE_SIZE))
-        self.engine.attach(HostPort(self.uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC))
+        show_tags("up0")
+        uplink = HostPort(self.uplink, PortKind.UPLINK, NETWORK, UPLINK_MAC, express=True)
+        self.engine.attach(uplink)
         self.engine.attach(HostPort(self.tap, PortKind.TAP, NETWORK, TAP_MAC))
-        for version in VIP:
-            self.engine.apply(UUID(int=version), _plane(version))
+        for plane in PLANES:
+            self.engine.apply(plane.pool_id, plane)
         self.engine.guard(NETWORK, VIP.values())
         self.libbpf = Libbpf()
         pins = next((BPFFS / "cloudlb").glob("programs-*"))
@@ -85,12 +100,10 @@ class Rig:
 
     def run(self, case: Case, repeat: int) -> float:
         """Mean ns of a run over all frames of a case."""
-        context = bytearray(192)
-        context[40:44] = case.ifindex.to_bytes(4, sys.byteorder)  # __sk_buff.ifindex
-        octets = bytes(context)
         before = self.counted()
         spent = sum(
-            self.libbpf.test_run(case.program, one, octets, repeat)[2] for one in case.frames
+            self.libbpf.test_run(case.program, one, case.context(one), repeat)[2]
+            for one in case.frames
         )
         passed = self.counted() - before
         expected = len(case.frames) * repeat if case.hits else 0
@@ -100,7 +113,7 @@ class Rig:
 
     def counted(self) -> int:
         """Packets that the director has sent to members."""
-        rows = (row for version in VIP for row in self.engine.counters(UUID(int=version)))
+        rows = (row for plane in PLANES for row in self.engine.counters(plane.pool_id))
         return sum(row.packets_in for row in rows)
 
     def cases(self) -> Iterator[Case]:
@@ -116,6 +129,12 @@ class Rig:
             yield self._case("director", version, known, True)
             yield self._case("from_guest", version, answers)
             yield self._case("to_guest", version, known)
+            turning = _frames(version, range(FLOWS), _ACK, TURNING)
+            opening = _frames(version, range(FLOWS), 0, TURNING)
+            for frames in (opening, turning):
+                self.run(self._case("director", version, frames, True), 1)
+            yield self._case("frame_parser", version, turning)
+            yield self._case("express", version, turning, True)
 
     def fresh(self, version: int, number: int) -> tuple[Case, Case]:
         """The parser and the director on connections that no round before has had."""
@@ -127,7 +146,9 @@ class Rig:
     ) -> Case:
         kind = {"director": " hit" if hits else " pass"}.get(program, "")
         ifindex = self.tap if program.endswith("guest") else self.uplink
-        return Case(f"{program}{kind} {version}", self.programs[program], ifindex, frames, hits)
+        in_driver = program in ("express", "frame_parser")
+        name, fd = f"{program}{kind} {version}", self.programs[program]
+        return Case(name, fd, ifindex, frames, hits, in_driver)
 
     def _load_floors(self, directory: Path) -> None:
         target = directory / "parser.o"
@@ -153,16 +174,22 @@ def make_veth(name: str, mac: Mac) -> int:
     return socket.if_nametoindex(name)
 
 
-def _plane(version: int) -> Plane:
-    """A pool of four members, the first of which is behind this host's tap."""
-    ids = [UUID(int=version << 32 | number) for number in range(len(MEMBERS))]
+def _plane(pool: int, vip: Address, macs: Sequence[Mac], guests: int) -> Plane:
+    """A pool whose first members are behind this host's tap."""
+    ids = [UUID(int=pool << 32 | number) for number in range(len(macs))]
+    members = list(zip(ids, macs, strict=True))
     backends = tuple(
-        Backend(member, Mode.DR, mac, 1, BackendState.ACTIVE)
-        for member, mac in zip(ids, MEMBERS, strict=True)
+        Backend(member, Mode.DR, mac, 1, BackendState.ACTIVE) for member, mac in members
     )
     frontend = Frontend(Algorithm.ROUND_ROBIN, (Port(Protocol.TCP, 80),), backends)
-    guests = (Guest(ids[0], MEMBERS[0]),)
-    return Plane(UUID(int=version), NETWORK, VIP[version], frontend, guests)
+    here = tuple(Guest(member, mac) for member, mac in members[:guests])
+    return Plane(UUID(int=pool), NETWORK, vip, frontend, here)
+
+
+PLANES = (
+    *(_plane(version, vip, MEMBERS, 1) for version, vip in VIP.items()),
+    *(_plane(0x10 + version, vip, [UPLINK_MAC], 0) for version, vip in TURNING.items()),
+)
 
 
 def _frames(
