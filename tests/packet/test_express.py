@@ -16,7 +16,7 @@ from scapy.layers.inet6 import IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdr
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet, Raw
 
-from cloudlb.model.dataplane import Mode, Plane
+from cloudlb.model.dataplane import BackendState, Mode, Plane
 from cloudlb.model.network import Address
 from cloudlb.net.bpf.layout import Flow, FlowKey, ModeNumber
 from tests.packet.conftest import REDIRECTED, UPLINK_MAC, Bench
@@ -112,7 +112,7 @@ def outcome(bench: Bench, way: Way, flags: str, frame: bytes) -> Outcome:
     flows = dict(bench.maps.flows.items())
     found = Outcome(
         sent=out,
-        flows={key: flow._replace(seen=0) for key, flow in flows.items()},
+        flows={key: flow._replace(seen=0, since=0) for key, flow in flows.items()},
         renewed=frozenset(key for key in flows if flows[key].seen > known[key].seen),
         counted=tuple(a - b for a, b in zip(counters(bench), before, strict=True)),
         told=tuple(news.state for news in sharer(bench).news()),
@@ -334,6 +334,26 @@ def test_packets_to_a_member_that_was_removed_are_the_directors(express: Bench) 
     assert passes(express, tcp("A", SPORT))
 
 
+@pytest.mark.parametrize("state", [BackendState.DESERTED, BackendState.CUT])
+def test_connections_that_do_not_stay_with_a_dead_member_are_the_directors(
+    express: Bench, state: BackendState
+) -> None:
+    express.apply(pool())
+    opened(express, VIP4)
+    express.apply(pool(state=state))
+    assert passes(express, tcp("A", SPORT))
+
+
+def test_a_connection_that_its_member_has_ended_and_its_client_has_not_goes_on(
+    express: Bench,
+) -> None:
+    express.apply(pool())
+    opened(express, VIP4)
+    altered(express, ended=1, state=CLOSING, since=0)
+    assert express.express(tcp("A", SPORT))[0] == XDP_TX
+    assert ESTABLISHED in {flow.state for _, flow in express.maps.flows.items()}
+
+
 def test_another_interface_has_no_connections(express: Bench) -> None:
     express.apply(pool())
     opened(express, VIP4)
@@ -405,4 +425,4 @@ def test_whatever_it_forwards_the_director_would_have_forwarded_just_so(
 
 def stateful(bench: Bench) -> dict[FlowKey, Flow]:
     """All connections, whenever they were renewed."""
-    return {key: flow._replace(seen=0) for key, flow in bench.maps.flows.items()}
+    return {key: flow._replace(seen=0, since=0) for key, flow in bench.maps.flows.items()}
