@@ -113,7 +113,7 @@ class Agent:
         self._management_link = ""
         self._revisions = Revisions()
         self._store = SnapshotStore(settings.state_dir)
-        self._questions = Questions(engine, self._lock)
+        self._questions = Questions(engine, self._lock, self._own_load)
         self._guards = Guards(engine, self._lock)
         self._queue: ReconcileQueue[UUID] = ReconcileQueue(self._reconcile)
         self._reporter = self._make_reporter()
@@ -198,6 +198,9 @@ class Agent:
 
     def _loads(self) -> Mapping[str, Load]:
         return self._scales.loads()
+
+    def _own_load(self) -> Load | None:
+        return self._loads().get(self._settings.host)
 
     def _make_elections(self) -> Elections:
         return Elections(

@@ -11,6 +11,7 @@ from cloudlb.agents.stats import Stats
 from cloudlb.engines.base import Engine
 from cloudlb.model import plain
 from cloudlb.model.errors import InvalidRequest
+from cloudlb.model.load import Load
 from cloudlb.model.network import Address
 from cloudlb.model.pool import Port
 
@@ -38,13 +39,21 @@ class _Explain:
 
 
 class Questions:
-    """Answers of one host in plain data; ``engine`` is used under ``lock``."""
+    """Answers of one host in plain data; ``engine`` is used under ``lock``.
 
-    def __init__(self, engine: Engine, lock: threading.RLock) -> None:
-        self._engine, self._lock = engine, lock
+    ``load`` is that of the host, None while no pool goes by it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        lock: threading.RLock,
+        load: Callable[[], Load | None] = lambda: None,
+    ) -> None:
+        self._engine, self._lock, self._load = engine, lock, load
         self._stats = Stats(engine, lock)
         self._answers: Mapping[str, Callable[[dict[str, Any]], Any]] = {
-            "stats": lambda args: self._stats.of_pool(_read(_OfPool, args).pool_id),
+            "stats": lambda args: self._counted(_read(_OfPool, args).pool_id),
             "events": lambda _args: self._locked(engine.events),
             "flows": lambda args: self._flows(_read(_Flows, args)),
             "explain": lambda args: self._explain(_read(_Explain, args)),
@@ -56,6 +65,9 @@ class Questions:
             known = ", ".join(self._answers)
             raise InvalidRequest(f"An agent does not answer {question!r}; it answers {known}.")
         return self._answers[question](args)
+
+    def _counted(self, pool_id: UUID) -> Any:
+        return self._stats.of_pool(pool_id) | {"load": plain.encode(self._load())}
 
     def _flows(self, asked: _Flows) -> Any:
         limit = min(asked.limit, MOST_FLOWS)

@@ -15,6 +15,7 @@ from cloudlb.db.records import MemberRecord, PoolRecord, RealizationRecord
 from cloudlb.model.errors import Forbidden, Unavailable
 from cloudlb.schemas import pool as schema
 from cloudlb.schemas.fields import WAIT
+from cloudlb.schemas.stats import STATS
 
 _WRITTEN = {200: schema.SHOW, 202: schema.SHOW}
 _HEADERS = ("ETag", "Location")
@@ -167,7 +168,7 @@ class PoolStats:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
 
-    @operation("Show the counters of a pool", {200: schema.STATS}, "pool:show")
+    @operation("Show the counters of a pool", {200: STATS}, "pool:show")
     def on_get(self, call: Call, pool_id: str) -> Answer:
         """Asked of the hosts now; nothing of it is stored."""
         record, known, realizations = read(call, pool_id)

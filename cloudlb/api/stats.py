@@ -13,7 +13,7 @@ from typing import Any
 from cloudlb.api.environment import Ask
 from cloudlb.db.records import MemberRecord, PoolRecord
 from cloudlb.model.errors import Unavailable
-from cloudlb.schemas.pool import COUNTERS, RATES
+from cloudlb.schemas.stats import COUNTERS, RATES
 
 _FIELDS = (*COUNTERS, *RATES)
 _OUT = tuple(name for name in _FIELDS if "_out" in name)
@@ -48,8 +48,42 @@ def combine(
         "pool_id": str(record.pool.id),
         **{name: sum(counts[name] for counts in shown) for name in _FIELDS},
         "members": shown,
+        "hosts": [
+            _host(host, members, answer)
+            for host in record.pool.directors
+            if (answer := answers.get(host))
+        ],
         "missing": sorted(host for host, answer in answers.items() if not answer),
     }
+
+
+def _host(host: str, members: Sequence[MemberRecord], answer: Mapping[str, Any]) -> Counts:
+    """What a director has counted of its own members, and of others that it passed packets on to.
+
+    Each entry of its table counts for a member, as active or inactive.
+    """
+    counted = _by_member(answer)
+    own = {
+        str(m.member.id) for m in members if m.where.placement and m.where.placement.host == host
+    }
+    here = [counts for member, counts in counted.items() if member in own]
+    there = [counts for member, counts in counted.items() if member not in own]
+    load = answer.get("load") or {}
+    return {
+        "host": host,
+        "load": load.get("value"),
+        "load_limit": load.get("limit"),
+        "served": _sum(here, "connections"),
+        "serving": _sum(here, "active"),
+        "passed_on": _sum(there, "connections"),
+        "packets_served": _sum(here, "packets_in"),
+        "packets_passed_on": _sum(there, "packets_in"),
+        "table": _sum(counted.values(), "active") + _sum(counted.values(), "inactive"),
+    }
+
+
+def _sum(counted: Iterable[Counts], name: str) -> Any:
+    return sum(counts.get(name, 0) for counts in counted)
 
 
 def _by_member(answer: Mapping[str, Any]) -> dict[str, Counts]:
@@ -84,4 +118,4 @@ def _sums(
     by_host: Mapping[str, Mapping[str, Counts]],
 ) -> Counts:
     found = [by_host[host][key] for host in hosts if key in by_host.get(host, {})]
-    return {name: sum(counts.get(name, 0) for counts in found) for name in names}
+    return {name: _sum(found, name) for name in names}

@@ -200,6 +200,8 @@ class PoolStats(resource.Resource):
     packets_out_per_second: float = Body("packets_out_per_second", type=float)
     bytes_out_per_second: float = Body("bytes_out_per_second", type=float)
     members: list[dict[str, Any]] = Body("members", type=list)
+    #: What each of the pool's directors has counted, and its load.
+    hosts: list[dict[str, Any]] = Body("hosts", type=list)
     #: Hosts that did not answer; their part is not in the sums.
     missing: list[str] = Body("missing", type=list)
 

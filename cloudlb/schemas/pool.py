@@ -23,7 +23,6 @@ from cloudlb.schemas.fields import (
     PAGING,
     PORT,
     PROJECT_ID,
-    RATE,
     SWITCH,
     TEXT,
     TIME,
@@ -330,57 +329,6 @@ STATUS = wrapped(
             **CONDITIONS,
             "hosts": {"type": "array", "items": _HOST_STATUS},
             "members": {"type": "array", "items": _MEMBER_STATUS},
-        }
-    ),
-)
-
-COUNTERS = (
-    "connections",
-    "active",
-    "inactive",
-    "packets_in",
-    "bytes_in",
-    "packets_out",
-    "bytes_out",
-)
-RATES = (
-    "connections_per_second",
-    "packets_in_per_second",
-    "bytes_in_per_second",
-    "packets_out_per_second",
-    "bytes_out_per_second",
-)
-_NUMBERS: dict[str, Schema] = {
-    **dict.fromkeys(COUNTERS, COUNT),
-    **dict.fromkeys(RATES, RATE),
-}
-STATS = wrapped(
-    "stats",
-    record(
-        {
-            "pool_id": UUID,
-            **_NUMBERS,
-            "members": {
-                "type": "array",
-                "items": record(
-                    {
-                        "id": UUID,
-                        "name": LABEL,
-                        "host": {"type": ["string", "null"]},
-                        "estimated": described(
-                            SWITCH,
-                            "A remote member: its connections are known by what its directors "
-                            "see of them, and what it answers past them is not counted.",
-                        ),
-                        **_NUMBERS,
-                    }
-                ),
-            },
-            "missing": {
-                "type": "array",
-                "items": LABEL,
-                "description": "Hosts that did not answer; their part is not in the sums.",
-            },
         }
     ),
 )

@@ -12,7 +12,7 @@ from cloudlb.model.dataplane import MemberCounters
 from cloudlb.model.host import Host, Server
 from cloudlb.model.network import Network
 from cloudlb.model.pool import Member, Monitor, Pool
-from cloudlb.schemas import driver, host, member, monitor, network, pool
+from cloudlb.schemas import driver, host, member, monitor, network, pool, stats
 
 TIMES = {"created_at", "updated_at"}
 
@@ -88,7 +88,7 @@ def test_a_server_is_stored_as_the_model_has_it() -> None:
 
 
 def test_counters_monitors_and_capabilities_agree() -> None:
-    assert set(pool.COUNTERS) | {"member_id"} == _names(MemberCounters)
+    assert set(stats.COUNTERS) | {"member_id"} == _names(MemberCounters)
     assert set(monitor.MONITOR["properties"]) == _names(Monitor)
     items = driver.LIST["properties"]["drivers"]["items"]
     assert set(items["properties"]) == _names(Capabilities) | {"name"}

@@ -5,7 +5,7 @@ import pytest
 from openstack.resource import URI, Body
 
 from cloudlb.client import resources
-from cloudlb.schemas import driver, host, member, network, pool
+from cloudlb.schemas import driver, host, member, network, pool, stats
 
 SCHEMAS = {
     resources.Network: (network.SHOW["properties"]["network"], network.SPEC),
@@ -17,7 +17,7 @@ SCHEMAS = {
     resources.Host: (host.SHOW["properties"]["host"], {}),
     resources.Driver: (driver.LIST["properties"]["drivers"]["items"], {}),
     resources.PoolStatus: (pool.STATUS["properties"]["status"], {}),
-    resources.PoolStats: (pool.STATS["properties"]["stats"], {}),
+    resources.PoolStats: (stats.STATS["properties"]["stats"], {}),
 }
 
 

@@ -463,6 +463,8 @@ def test_stats_have_a_row_for_each_member_and_their_sum(run, site, pool):
     rows = {row["Name"]: row for row in csv.DictReader(out.splitlines())}
     assert [rows[name]["Connections"] for name in ("vm1", "vm2", "total")] == ["3", "6", "9"]
     assert "Connections Per Second" in run("pool stats web --rate")[1]
+    (row,) = csv.DictReader(run("pool stats web --hosts -f csv")[1].splitlines())
+    assert (row["Host"], row["Passed On"], row["Table"]) == (DIRECTOR, "9", "3")
 
 
 def test_hosts_and_drivers_are_shown(done, shown, site, run):

@@ -241,3 +241,41 @@ def test_what_cannot_be_an_entry_host_is_refused_with_the_reason(
     (problem,) = answer.json["errors"]
     assert problem["field"] == "pool.entry_host"
     assert words in problem["message"]
+
+
+@pytest.mark.requirement("D11")
+def test_each_host_shows_its_load_its_table_and_what_it_served_and_passed_on(
+    spread: Control,
+) -> None:
+    pool = distributed(spread, "a1", "b1", "b2", scheduler="round_robin")
+    ids = {m["server_name"]: m["id"] for m in pool["members"]}
+
+    def counted(name: str, connections: int, active: int, inactive: int = 0) -> dict[str, Any]:
+        counts = {"connections": connections, "active": active, "inactive": inactive}
+        return {"member_id": ids[name], **counts, "packets_in": connections * 5}
+
+    first = [counted("a1", 7, 3, 1), counted("b1", 2, 2), counted("b2", 1, 0, 1)]
+    spread.agents["c1"].counters = {"members": first, "load": {"value": 3.5, "limit": 10.0}}
+    spread.agents["c2"].counters = {"members": [counted("b1", 4, 4)], "load": None}
+    stats = spread.get(f"/v1/pools/{pool['id']}/stats").json["stats"]
+    one, two = stats["hosts"]
+    assert one == {
+        "host": "c1",
+        "load": 3.5,
+        "load_limit": 10.0,
+        "served": 7,
+        "serving": 3,
+        "passed_on": 3,
+        "packets_served": 35,
+        "packets_passed_on": 15,
+        "table": 7,
+    }
+    assert (two["host"], two["load"], two["served"], two["passed_on"]) == ("c2", None, 4, 0)
+    assert sum(host["served"] + host["passed_on"] for host in (one, two)) == stats["connections"]
+
+
+def test_a_host_that_does_not_answer_has_no_row(spread: Control) -> None:
+    pool = distributed(spread, "a1", "b1")
+    spread.agents["c2"].counters = {"members": []}
+    stats = spread.get(f"/v1/pools/{pool['id']}/stats").json["stats"]
+    assert ([host["host"] for host in stats["hosts"]], stats["missing"]) == (["c2"], ["c1"])

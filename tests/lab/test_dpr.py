@@ -284,6 +284,51 @@ def _healths(cloud: Cloud, pool: dict[str, Any]) -> set[str]:
     return {member["health"] for member in cloud.members(pool).values()}
 
 
+def _hosts_stats(cloud: Cloud, pool: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["host"]: one for one in cloud.stats(pool)["stats"]["hosts"]}
+
+
+@pytest.mark.requirement("D11")
+@pytest.mark.parametrize("scheduler", ["flow_hash", "round_robin"])
+def test_what_each_host_served_and_passed_on_adds_up_to_what_was_asked(
+    lab: Lab, cloud: Cloud, scheduler: str
+) -> None:
+    pool = distributed(cloud, ALL, 4, scheduler=scheduler)
+    first, second = HOSTS
+    with shared(lab, pool, first):
+        result = Load.count(lab, url(pool), 60)
+        served = {lab.guest(name).spec.home: 0 for name in ALL}
+        for name, count in result["servers"].items():
+            served[lab.guest(name).spec.home] += count
+        with Load.flows(lab, pool["address"], 20, interval=0.2) as load:
+            wait_until("the other host has heard", lambda: _in_tables(cloud, pool) == {20})
+            during = wait_until("loads show", lambda: _weighed(cloud, pool, scheduler))
+    for name, count in load.result["servers"].items():
+        served[lab.guest(name).spec.home] += count
+    shown = _hosts_stats(cloud, pool)
+    assert (shown[first]["served"], shown[first]["passed_on"]) == (served[first], served[second])
+    assert (shown[second]["served"], shown[second]["passed_on"]) == (0, 0)
+    assert sum(one["serving"] for one in during.values()) == 20
+    assert shown[first]["packets_passed_on"] >= 4 * served[second]
+    assert shown[second]["packets_served"] == 0, "they came by the other host"
+    limits = {one["load_limit"] for one in during.values()}
+    assert limits == ({None} if scheduler == "flow_hash" else {1000.0})
+    assert (served[second] == 0) is (scheduler == "round_robin"), "below its limit it serves all"
+
+
+def _weighed(cloud: Cloud, pool: dict[str, Any], scheduler: str) -> dict[str, dict[str, Any]]:
+    """What hosts show once their loads, where these matter, are those of twenty connections."""
+    shown = _hosts_stats(cloud, pool)
+    loads = [one["load"] for one in shown.values()]
+    wanted = [None, None] if scheduler == "flow_hash" else [20, 0]
+    return shown if loads == wanted else {}
+
+
+def _in_tables(cloud: Cloud, pool: dict[str, Any]) -> set[int]:
+    """How many established connections of the load each host's table has."""
+    return {_talking_by(cloud, pool, host) for host in HOSTS}
+
+
 @pytest.fixture
 def limited(lab: Lab) -> Iterator[None]:
     """Hosts that take ten connections, and pass further ones on."""

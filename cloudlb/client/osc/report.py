@@ -8,6 +8,7 @@ from typing import Any
 from cloudlb.client.osc.command import Table
 from cloudlb.client.resources import PoolStatus
 from cloudlb.schemas import pool as schema
+from cloudlb.schemas.stats import COUNTERS, HOST_COUNTERS, RATES
 
 _COLUMNS = ("object", "name", "condition", "state", "reason")
 
@@ -46,18 +47,23 @@ def _rows(status: PoolStatus) -> Iterator[tuple[str, str, str, str, str]]:
 
 
 class PoolStatsTable(Table):
-    """Show the counters of each member of a pool, and their sum."""
+    """Show the counters of each member of a pool and their sum, or those of its directors."""
 
     owner = "pool"
 
     def _add(self, parser: Any) -> None:
-        parser.add_argument("--rate", action="store_true", help="Rates instead of counts")
+        ways = parser.add_mutually_exclusive_group()
+        ways.add_argument("--rate", action="store_true", help="Rates instead of counts")
+        hosts = "What each director has: its load, what it serves and has passed on, its table"
+        ways.add_argument("--hosts", action="store_true", help=hosts)
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Any, Any]:
-        """A row for each member."""
+        """A row for each member, or for each director."""
         stats = self.proxy.get_pool_stats(self.proxy.find_pool(parsed_args.pool))
         if stats.missing:
             self.log.warning("No answer from %s: not in the counts", ", ".join(stats.missing))
-        numbers = schema.RATES if parsed_args.rate else schema.COUNTERS
+        if parsed_args.hosts:
+            return self._table(("host", *HOST_COUNTERS), stats.hosts)
+        numbers = RATES if parsed_args.rate else COUNTERS
         total = {**dict(stats.items()), "name": "total", "host": ""}
         return self._table(("name", "host", *numbers), [*stats.members, total])

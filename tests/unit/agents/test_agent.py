@@ -338,7 +338,7 @@ class TestQuestions:
 
     def test_stats(self, agent: Agent) -> None:
         answer = agent.ask("stats", {"pool_id": str(POOL)})
-        assert answer == {"members": [], "rates": {}}
+        assert answer == {"members": [], "rates": {}, "load": None}
 
     def test_events(self, agent: Agent) -> None:
         assert agent.ask("events", {}) == {}
