@@ -45,7 +45,7 @@ class Xdp(StrEnum):
 
     def suits(self, link: Link) -> bool:
         """Whether it is to be tried on an interface; ``auto``: on physical ones."""
-        return self is Xdp.ALWAYS or (self is Xdp.AUTO and bool(link.device))
+        return self is not Xdp.NEVER and (self is Xdp.ALWAYS or bool(link.device))
 
 
 def directed(host: str, views: Iterable[PoolView]) -> frozenset[int]:

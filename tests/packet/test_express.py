@@ -3,7 +3,6 @@
 the director does, and it touches nothing else.
 """
 
-import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -352,15 +351,6 @@ def test_a_connection_that_its_member_has_ended_and_its_client_has_not_goes_on(
     altered(express, ended=1, state=CLOSING, since=0)
     assert express.express(tcp("A", SPORT))[0] == XDP_TX
     assert ESTABLISHED in {flow.state for _, flow in express.maps.flows.items()}
-
-
-def test_another_interface_has_no_connections(express: Bench) -> None:
-    express.apply(pool())
-    opened(express, VIP4)
-    frame = tcp("A", SPORT)
-    program, loopback = express.programs.fd("express"), struct.pack("=2I16x", 0, len(frame))
-    result, out, _ = express.programs.libbpf.test_run(program, frame, loopback)
-    assert (result, out) == (XDP_PASS, frame)
 
 
 SEEDS = [

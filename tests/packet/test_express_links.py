@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from tests.packet.test_attached import _end, _next_to_member
 from tests.planes import NETWORK, VIP4, VIP6, backends, director, mac
 from tests.tags import show_tags
 
-LOOPBACK = 1
+LOOPBACK, XDP_PASS = 1, 2
 UPLINK = "up0"
 
 
@@ -93,6 +94,14 @@ def test_packets_of_a_known_connection_come_back_without_the_director(
         assert all(sent_back(wire, flags, vip) for flags in ("A", "PA", "FA"))
     (row,) = bench.engine.counters(director(()).pool_id)
     assert (row.connections, row.active, row.inactive, row.packets_in) == (1, 0, 1, 4)
+
+
+def test_on_an_interface_that_is_not_attached_it_knows_no_connections(bench: Bench) -> None:
+    bench.apply(director(backends(1)))
+    assert [bench.direct(tcp(flags)) for flags in "SA"] == [1, 1]
+    frame, run = tcp("A"), bench.programs.libbpf.test_run
+    loopback = struct.pack("=2I16x", 0, len(frame))
+    assert run(bench.programs.fd("express"), frame, loopback)[:2] == (XDP_PASS, frame)
 
 
 @pytest.mark.requirement("L18")

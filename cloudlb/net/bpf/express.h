@@ -41,8 +41,8 @@ static __always_inline int take_express(void *data, void *end, const struct port
 		return XDP_PASS;
 	number = flow->member;
 	member = bpf_map_lookup_elem(&members, &number);
-	if (!member || member->state == MEMBER_FREE || is_given_up(flow, member) ||
-	    !has_mac(member))
+	/* one that was removed has no address either */
+	if (!member || !has_mac(member) || is_given_up(flow, member))
 		return XDP_PASS;
 	follow(flow, &key, &p);
 	count_to(number, 1, end - data);
