@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run the benchmarks: every module ``p<number>_…`` of this package is a row.
+"""Run the benchmarks: modules ``p<number>_…``, ``d<number>_…``, ``l<number>_…`` are rows.
 
     python -m benchmarks [--cache DIRECTORY] [--only P6 …] [--write-readme]
 
@@ -22,18 +22,19 @@ from typing import Any
 
 import benchmarks
 from benchmarks.context import Context
-from benchmarks.result import Line, Result, markdown, write_into
+from benchmarks.result import Line, Result, markdown, place, write_into
 from cloudlb.lab.image import DEFAULT_CACHE
 
 ROOT = Path(__file__).parents[1]
-_ROW = re.compile(r"p(\d+)_")
+_ROW = re.compile(r"([pdl])(\d+)_")
 
 
 def row_modules() -> dict[str, str]:
     """Module names by row, in the rows' order."""
     found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    numbered = sorted((int(m[1]), m.string) for name in found if (m := _ROW.match(name)))
-    return {f"P{number}": f"benchmarks.{name}" for number, name in numbered}
+    named = [m for name in found if (m := _ROW.match(name))]
+    rows = {f"{m[1].upper()}{int(m[2])}": f"benchmarks.{m.string}" for m in named}
+    return {row: rows[row] for row in sorted(rows, key=place)}
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,7 @@ _NOTE = (
     "Medians, in brackets the smallest and the largest value. Below: when a row was measured, and "
     "how many CPU-seconds per second other work used meanwhile; instructions do not depend on it."
 )
-_OF_ROW = re.compile(r"^(\| |- )P(\d+)(?: \||:).*$", re.MULTILINE)
+_OF_ROW = re.compile(r"^(\| |- )([A-Z]\d+)(?: \||:).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Result:
 def at_most(value: float, target: float) -> str:
     """Whether a target was met, or by how much it was missed."""
     return "met" if value <= target else f"**missed by {value / target - 1:.0%}**"
+
+
+def at_least(value: float, target: float) -> str:
+    """Whether a target was met, or by how much it was missed."""
+    return "met" if value >= target else f"**missed by {1 - value / target:.0%}**"
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
@@ -80,14 +85,15 @@ def write_into(page: Path, table: str) -> None:
 
 def _merged(old: str, new: str) -> str:
     fresh = {found[2] for found in _OF_ROW.finditer(new)}
-    kept = [found[0] for found in _OF_ROW.finditer(old) if found[2] not in fresh]
-    lines = sorted([*kept, *(found[0] for found in _OF_ROW.finditer(new))], key=_number)
-    head = new.partition("| P")[0]
+    kept = [found for found in _OF_ROW.finditer(old) if found[2] not in fresh]
+    rows = sorted([*kept, *_OF_ROW.finditer(new)], key=lambda found: place(found[2]))
+    lines = [found[0] for found in rows]
+    head = _OF_ROW.split(new, maxsplit=1)[0]
     table = "".join(f"{line}\n" for line in lines if line.startswith("|"))
     items = "".join(f"{line}\n" for line in lines if line.startswith("-"))
     return f"{head}{table}\n{_NOTE}\n\n{items}"
 
 
-def _number(line: str) -> int:
-    found = _OF_ROW.match(line)
-    return int(found[2]) if found else 0
+def place(row: str) -> tuple[bool, str, int]:
+    """Where a row stands: the targets of speed (P) first, then those of other requirements."""
+    return not row.startswith("P"), row[0], int(row[1:])

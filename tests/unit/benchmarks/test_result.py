@@ -34,6 +34,17 @@ def test_a_row_that_is_measured_again_replaces_its_lines_and_circumstances(page:
     assert text.endswith(f"{END}\n\ntail\n")
 
 
+def test_rows_of_other_requirements_follow_those_of_speed(page: Path) -> None:
+    first = [line("L20", "a"), line("D12", "b")]
+    write_into(page, markdown(first, {"L20": "monday", "D12": "monday"}))
+    write_into(page, markdown([line("P9", "c")], {"P9": "friday"}))
+    lines = page.read_text().splitlines()
+    rows = [row.split(" | ")[0] for row in lines if row.startswith("| ")]
+    assert rows == ["| row", "| ---", "| P9", "| D12", "| L20"]
+    items = [item for item in lines if item.startswith("- ")]
+    assert items == ["- P9: friday", "- D12: monday", "- L20: monday"]
+
+
 def test_writing_the_same_table_twice_changes_nothing(page: Path) -> None:
     table = markdown([line("P1", "a")], {"P1": "monday"})
     write_into(page, table)
