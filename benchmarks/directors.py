@@ -7,14 +7,17 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from uuid import UUID
 
 from pyroute2 import IPVS, IPVSDest, IPVSService
 
+from benchmarks.proxy import haproxy
 from benchmarks.rig import (
     DIRECTOR,
+    HASH_BY_PORTS,
     MEMBERS,
     TCP_PORT,
     UDP_PORT,
@@ -22,6 +25,7 @@ from benchmarks.rig import (
     Rig,
     address_of_director,
     count_behind_tunnel,
+    forwarding,
     mac,
     own,
     tap_mac,
@@ -34,7 +38,7 @@ from cloudlb.model.pool import Port, Protocol
 NETWORK = 7
 POOL = UUID(int=1)
 PORTS = (Port(Protocol.TCP, TCP_PORT), Port(Protocol.UDP, UDP_PORT))
-_IDS = tuple(UUID(int=number) for number in MEMBERS)
+IDS = tuple(UUID(int=number) for number in MEMBERS)
 _MASQUERADE, _TUNNEL, _DIRECT_ROUTE = 0, 2, 3  # linux/ip_vs.h, IP_VS_CONN_F_…
 _FLOWS = 65536
 _LOOK_AT_EVENTS = (
@@ -58,6 +62,20 @@ def nobody(rig: Rig, version: int) -> Iterator[None]:
     rig.client.ip(f"route add {VIP[version]} {hops}\n")
     yield
     rig.client.ip(f"route del {VIP[version]}\n")
+
+
+@contextlib.contextmanager
+def plain_hop(rig: Rig, version: int) -> Iterator[None]:
+    """A machine in the director's place spreads by routes; answers do not come by it."""
+    rig.answers_through(version, director=False)
+    hops = " ".join(f"nexthop via {own(number, version)} dev eth0" for number in MEMBERS)
+    with forwarding(rig):
+        rig.director.set(*HASH_BY_PORTS)
+        rig.director.ip(f"route add {VIP[version]} {hops}\n")
+        rig.client.ip(f"route add {VIP[version]} via {own(DIRECTOR, version)}\n")
+        yield
+        rig.client.ip(f"route del {VIP[version]}\n")
+        rig.director.ip(f"route del {VIP[version]}\n")
 
 
 @contextlib.contextmanager
@@ -160,7 +178,7 @@ def cloudlb(mode: Mode) -> Way:
                 stack.enter_context(_without_address(rig, version))
             number = next(_NUMBERS)
             pins = [Path("/sys/fs/bpf") / f"{name}{number}" for name in ("director", "host")]
-            director, host = rig.director.do(lambda: _engine(pins[0])), _engine(pins[1])
+            director, host = rig.director.do(lambda: engine_at(pins[0])), engine_at(pins[1])
             for path in pins:  # the maps of all ways together would not find room
                 stack.callback(shutil.rmtree, path)
             stack.callback(host.close)
@@ -176,10 +194,10 @@ def cloudlb(mode: Mode) -> Way:
                 stack.callback(host.detach, tap)
             host.guard(NETWORK, [VIP[version]])
             host.apply(POOL, Plane(POOL, NETWORK, VIP[version], guests=_guests(mode, version)))
-            rig.director.do(lambda: director.apply(POOL, _plane(mode, version)))
+            rig.director.do(lambda: director.apply(POOL, plane_of_director(mode, version)))
             yield
-            _look(director)
-            _look(host)
+            look_at_events(director)
+            look_at_events(host)
 
     return balance
 
@@ -198,16 +216,18 @@ def _without_address(rig: Rig, version: int) -> Iterator[None]:
 _NUMBERS = itertools.count()
 
 
-def _engine(pins: Path) -> EbpfEngine:
-    objects = Path("/tmp/objects")  # noqa: S108  (in a guest of its own)
+def engine_at(pins: Path) -> EbpfEngine:
+    """An engine with tables that leave room for others."""
+    objects = Path("/run/objects")
     objects.mkdir(exist_ok=True)
     return EbpfEngine(pins, objects, TableSizes(_FLOWS))
 
 
-def _plane(mode: Mode, version: int) -> Plane:
+def plane_of_director(mode: Mode, version: int) -> Plane:
+    """All members in turn."""
     backends = tuple(
         Backend(id_, mode, mac(number), 1, address=own(number, version))
-        for id_, number in zip(_IDS, MEMBERS, strict=True)
+        for id_, number in zip(IDS, MEMBERS, strict=True)
     )
     frontend = Frontend(Algorithm.ROUND_ROBIN, PORTS, backends)
     return Plane(POOL, NETWORK, VIP[version], frontend)
@@ -216,28 +236,38 @@ def _plane(mode: Mode, version: int) -> Plane:
 def _guests(mode: Mode, version: int) -> tuple[Guest, ...]:
     return tuple(
         Guest(id_, mac(number), mode, own(number, version))
-        for id_, number in zip(_IDS, MEMBERS, strict=True)
+        for id_, number in zip(IDS, MEMBERS, strict=True)
     )
 
 
-def _look(engine: EbpfEngine) -> None:
+def look_at_events(engine: EbpfEngine) -> None:
     """Nothing was lost on a path that is not the one to be measured."""
     counted = engine.events()
     if lost := {name: counted[name] for name in _LOOK_AT_EVENTS if counted[name]}:
         raise RuntimeError(f"packets took another way: {lost}")
 
 
-WAYS: dict[str, tuple[Way, tuple[int, ...]]] = {
-    "direct": (nobody, (4, 6)),
-    "nft dnat": (nft_dnat, (4, 6)),
-    "nft dr": (nft_dr, (4,)),
-    "ipvs nat": (ipvs(_MASQUERADE), (4,)),
-    "ipvs dr": (ipvs(_DIRECT_ROUTE), (4,)),
-    "cloudlb dr": (cloudlb(Mode.DR), (4, 6)),
-    "cloudlb nat": (cloudlb(Mode.EDGE_NAT), (4, 6)),
-    "cloudlb director nat": (cloudlb(Mode.NAT), (4, 6)),
-    "cloudlb full nat": (cloudlb(Mode.FULL_NAT), (4, 6)),
-    "cloudlb tun": (cloudlb(Mode.TUN), (4, 6)),
-    "ipvs tun": (lvs_tunnel, (4,)),
+@dataclass(frozen=True)
+class Contender:
+    """A way, the families that it is measured in, and what it forwards."""
+
+    way: Way
+    versions: tuple[int, ...] = (4, 6)
+    kinds: tuple[str, ...] = ("udp", "tcp")
+
+
+CONTENDERS = {
+    "direct": Contender(nobody),
+    "nft dnat": Contender(nft_dnat),
+    "nft dr": Contender(nft_dr, (4,)),
+    "haproxy": Contender(haproxy, (4,), ("tcp",)),
+    "ipvs nat": Contender(ipvs(_MASQUERADE), (4,)),
+    "ipvs dr": Contender(ipvs(_DIRECT_ROUTE), (4,)),
+    "cloudlb dr": Contender(cloudlb(Mode.DR)),
+    "cloudlb nat": Contender(cloudlb(Mode.EDGE_NAT)),
+    "cloudlb director nat": Contender(cloudlb(Mode.NAT)),
+    "cloudlb full nat": Contender(cloudlb(Mode.FULL_NAT)),
+    "cloudlb tun": Contender(cloudlb(Mode.TUN)),
+    "ipvs tun": Contender(lvs_tunnel, (4,)),
 }
-"""Each with the families that it is measured in. LVS' tunnel last: it changes the members."""
+"""LVS' tunnel last: it changes the members."""

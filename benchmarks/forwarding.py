@@ -13,10 +13,10 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks import rig as rigs
-from benchmarks.directors import WAYS
+from benchmarks.directors import CONTENDERS
 from benchmarks.rig import TCP_PORT, UDP_PORT, VIP, Rig
 
 DATAGRAMS, FLOWS, CONNECTIONS = 4096, 64, 256
@@ -86,25 +86,51 @@ MEASURES: dict[str, Callable[[Rig, int, str], float]] = {"udp": udp, "tcp": tcp}
 
 def measure(rounds: int) -> dict[str, list[float]]:
     """Samples by director, family and what was sent; the first round warms up."""
-    rig = rigs.build()
+    rig = prepared(behind_hosts=False)
     samples: dict[str, list[float]] = {}
-    for name, (way, versions) in WAYS.items():
+    for name, contender in CONTENDERS.items():
         device = "tunl0" if name == "ipvs tun" else "eth0"
-        for version in versions:
+        for version in contender.versions:
             rig.client.ip("neigh flush dev eth0\n")
-            with way(rig, version):
-                for number in range(rounds + 1):
-                    found = _ask_all(rig, version, device, name)
-                    for kind, value in found.items() if number else ():
-                        samples.setdefault(f"{name} {version} {kind}", []).append(value)
+            with contender.way(rig, version):
+                found = sample(rig, version, rounds, name, contender.kinds, device)
+                samples |= {f"{name} {version} {kind}": values for kind, values in found.items()}
     return samples
 
 
-def _ask_all(rig: Rig, version: int, device: str, name: str) -> dict[str, float]:
+def prepared(*, behind_hosts: bool) -> Rig:
+    """A rig with servers."""
+    rig = rigs.build(behind_hosts=behind_hosts)
+    for member in rig.members:
+        rigs.serve(member)
+    return rig
+
+
+def take_much_at_once() -> None:
+    """One processor both sends and delivers: what it sends ahead must find room in the backlog."""
+    rigs.run("sysctl", "-q", "-w", "net.core.netdev_max_backlog=65536")
+
+
+def sample(
+    rig: Rig,
+    version: int,
+    rounds: int,
+    name: str,
+    kinds: Sequence[str] = tuple(MEASURES),
+    device: str = "eth0",
+) -> dict[str, list[float]]:
+    """Samples by what was sent, through the director that is there."""
+    found = [_ask_all(rig, version, device, name, kinds) for _ in range(rounds + 1)]
+    return {kind: [each[kind] for each in found[1:]] for kind in kinds}
+
+
+def _ask_all(
+    rig: Rig, version: int, device: str, name: str, kinds: Sequence[str]
+) -> dict[str, float]:
     """A round in which something was lost is no sample, and begins anew."""
     for left in reversed(range(ATTEMPTS)):
         try:
-            return {kind: ask(rig, version, device) for kind, ask in MEASURES.items()}
+            return {kind: MEASURES[kind](rig, version, device) for kind in kinds}
         except (OSError, RuntimeError) as error:
             if not left:
                 raise RuntimeError(f"{name}, IPv{version}: {error}") from error
@@ -115,7 +141,9 @@ def main() -> None:
     """Print the samples."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    print(json.dumps(measure(parser.parse_args().rounds)))
+    options = parser.parse_args()
+    take_much_at_once()
+    print(json.dumps(measure(options.rounds)))
 
 
 if __name__ == "__main__":

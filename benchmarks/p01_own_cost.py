@@ -16,9 +16,9 @@ from benchmarks.result import Line, Result, at_most
 ROUNDS = 2
 _BASE, _NONE = "nft dnat", "direct"
 _ROWS = (
-    ("P1", "NAT (edge)", "cloudlb nat", ("ipvs nat",), (0.70, 0.60)),
-    ("P1", "NAT (director)", "cloudlb director nat", ("ipvs nat",), (0.70, 0.60)),
-    ("P1", "NAT (full)", "cloudlb full nat", ("ipvs nat",), (0.70, 0.60)),
+    ("P1", "NAT (edge)", "cloudlb nat", ("ipvs nat", "haproxy"), (0.70, 0.60)),
+    ("P1", "NAT (director)", "cloudlb director nat", ("ipvs nat", "haproxy"), (0.70, 0.60)),
+    ("P1", "NAT (full)", "cloudlb full nat", ("ipvs nat", "haproxy"), (0.70, 0.60)),
     ("P2", "DR with flow table", "cloudlb dr", ("ipvs dr", "nft dr"), (0.56, 0.26)),
     ("P3", "TUN incl. unwrapping", "cloudlb tun", ("ipvs tun",), (0.75, 0.40)),
 )
@@ -45,19 +45,19 @@ def own(samples: Samples, name: str, version: int, kind: str) -> float:
 def lines(samples: Samples) -> list[Line]:
     """Per datagram and per connection, IPv4 beside its peers and IPv6."""
     found = [
-        _line(samples, row, f"{what}, IPv{version}", name, version, kind, peers, target)
+        line(samples, row, f"{what}, IPv{version}", name, version, kind, peers, target)
         for row, what, name, peers, targets in _ROWS
         for kind, target in zip(("udp", "tcp"), targets, strict=True)
         for version in (4, 6)
     ]
     what = "anycast MAC, IPv6, by a director on the link"
     return found + [
-        _line(samples, "P5", what, "cloudlb dr", 6, kind, (), target)
+        line(samples, "P5", what, "cloudlb dr", 6, kind, (), target)
         for kind, target in zip(("udp", "tcp"), _P5, strict=True)
     ]
 
 
-def _line(
+def line(
     samples: Samples,
     row: str,
     what: str,
@@ -67,11 +67,13 @@ def _line(
     peers: Sequence[str],
     target: float,
 ) -> Line:
+    """A director's own cost, beside that of peers that are measured with IPv4."""
     value = own(samples, name, version, kind)
     unit = "UDP packet" if kind == "udp" else "TCP connection"
     counted = (f"{statistics.median(samples[f'{n} {version} {kind}']):.0f}" for n in (name, _NONE))
     measured = f"{value:.2f}; {' − '.join(counted)} instructions"
-    theirs = [f"{p} {own(samples, p, 4, kind):.2f}" for p in peers if version == 4]
+    beside = [p for p in peers if version == 4 and f"{p} 4 {kind}" in samples]
+    theirs = [f"{p} {own(samples, p, 4, kind):.2f}" for p in beside]
     return Line(
         row,
         f"{what}, own cost per {unit}",

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A link with a client, a director and four members, each a network namespace, on one kernel.
 
-The client has addresses of its own networks, so that answers of members can be sent through the
-director (NAT) or straight to the client (all others). Members hold the pools' addresses without
-answering for them, as LVS asks it of them.
+Members are on the link themselves, or each behind the bridge of a host of its own. The client has
+addresses of its own networks, so that answers of members can be sent through the director (NAT) or
+straight to the client (all others). Members hold the pools' addresses without answering for them,
+as LVS asks it of them.
 """
 
 import contextlib
@@ -26,17 +27,19 @@ TCP_PORT, UDP_PORT = 80, 9
 VIP: dict[int, Address] = {4: ip_address("192.0.2.100"), 6: ip_address("2001:db8::100")}
 MEMBERS = (17, 18, 19, 20)
 CLIENT, DIRECTOR = 9, 1
+HOSTS = tuple(member + 16 for member in MEMBERS)
 ROUTE = {4: "198.51.100.0/24", 6: "2001:db8:c::/64"}
 """The client's network, by family."""
+_BRIDGE = "link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n"
 _CLONE_NEWNET = 0x40000000
 _SETTINGS = """net.ipv4.conf.all.arp_ignore=1
 net.ipv4.conf.all.arp_announce=2
 net.ipv4.conf.all.rp_filter=0
 net.ipv4.conf.default.rp_filter=0
 net.ipv4.conf.eth0.rp_filter=0
-net.ipv4.fib_multipath_hash_policy=1
-net.ipv6.fib_multipath_hash_policy=1
 """
+HASH_BY_PORTS = ("net.ipv4.fib_multipath_hash_policy=1", "net.ipv6.fib_multipath_hash_policy=1")
+"""Routes with several next hops are chosen by ports, too."""
 
 
 def own(number: int, version: int) -> Address:
@@ -70,12 +73,16 @@ def run(*command: str, text: str | None = None) -> str:
 class Machine:
     """A network namespace on the link; sockets made in it belong to it wherever they are used."""
 
-    def __init__(self, name: str, number: int) -> None:
+    def __init__(self, name: str, number: int, host: "Machine | None" = None) -> None:
         self.name, self.number = name, number
         run("ip", "netns", "add", name)
-        peer = f"peer name {name} address {tap_mac(number)}"
-        link = f"link add eth0 netns {name} address {mac(number)} type veth {peer}\n"
-        run("ip", "-batch", "-", text=f"{link}link set {name} master br0\nlink set {name} up\n")
+        peer = f"peer name eth0 address {mac(number)} netns {name}"
+        link = f"link add {name} address {tap_mac(number)} type veth {peer}\n"
+        plugged = f"{link}link set {name} master br0\nlink set {name} up\n"
+        if host:
+            host.ip(plugged)
+        else:
+            run("ip", "-batch", "-", text=plugged)
         self.ip("link set lo up\nlink set eth0 up\n")
         self._thread = ThreadPoolExecutor(1, initializer=self._enter)
 
@@ -103,11 +110,12 @@ class Machine:
 
 @dataclass(frozen=True)
 class Rig:
-    """The machines on the link."""
+    """The machines on the link; ``hosts`` are those of the members, in their order, if any."""
 
     client: Machine
     director: Machine
     members: tuple[Machine, ...]
+    hosts: tuple[Machine, ...] = ()
 
     def answers_through(self, version: int, *, director: bool) -> None:
         """Members' answers go through the director, or straight to the client."""
@@ -127,16 +135,16 @@ class Rig:
         )
 
 
-def build() -> Rig:
-    """The link with everybody on it; it goes with the guest.
-
-    One processor both sends and delivers: what it sends ahead must find room in the backlog.
-    """
-    run("sysctl", "-q", "-w", "net.core.netdev_max_backlog=65536")
-    run("ip", "-batch", "-", text="link add br0 type bridge mcast_snooping 0\nlink set br0 up\n")
+def build(*, behind_hosts: bool = False) -> Rig:
+    """The link with everybody on it; it goes with the guest, or the bridge's namespace."""
+    run("ip", "-batch", "-", text=f"{_BRIDGE}link set lo up\nlink set br0 up\n")
     client = Machine("client", CLIENT)
     director = Machine("director", DIRECTOR)
-    members = tuple(Machine(f"tap{number}", number) for number in MEMBERS)
+    hosts = tuple(_host(number) for number in HOSTS) if behind_hosts else ()
+    members = tuple(
+        Machine(f"tap{number}", number, host)
+        for number, host in zip(MEMBERS, hosts or (None,) * len(MEMBERS), strict=True)
+    )
     for version in VIP:
         length, wide = (24, 32) if version == 4 else (64, 128)
         nodad = "" if version == 4 else " nodad"
@@ -148,11 +156,22 @@ def build() -> Rig:
         for member in members:
             member.ip(f"address add {VIP[version]}/{wide} dev lo{nodad}\n")
     for machine in (client, *members):
-        machine.set(*_SETTINGS.splitlines())
+        machine.set(*_SETTINGS.splitlines(), *HASH_BY_PORTS)
     for member in members:
         _count(member, "eth0")
-        _serve(member)
-    return Rig(client, director, members)
+    return Rig(client, director, members, hosts)
+
+
+def _host(number: int) -> Machine:
+    """A machine whose uplink is in a bridge that has its addresses, as on a compute host."""
+    host = Machine(f"host{number}", number)
+    bridge = _BRIDGE.replace("br0", f"br0 address {mac(number)}")
+    host.ip(f"{bridge}link set eth0 master br0\nlink set br0 up\n")
+    for version in VIP:
+        length, nodad = (24, "") if version == 4 else (64, " nodad")
+        host.ip(f"address add {own(number, version)}/{length} dev br0{nodad}\n")
+        host.ip(f"route add {ROUTE[version]} dev br0\n")
+    return host
 
 
 def _count(member: Machine, device: str) -> None:
@@ -172,7 +191,7 @@ def count_behind_tunnel(rig: Rig, device: str) -> None:
         _count(member, device)
 
 
-def _serve(member: Machine) -> None:
+def serve(member: Machine) -> None:
     """A server that sends an octet to whoever connects, over both families."""
     listening = member.do(
         lambda: socket.create_server(("", TCP_PORT), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -189,13 +208,20 @@ def _serve(member: Machine) -> None:
 
 
 @contextlib.contextmanager
+def forwarding(rig: Rig) -> Iterator[None]:
+    """The director's kernel forwards."""
+    rig.director.set("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    rig.director.set("net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0")
+    yield
+    rig.director.set("net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+
+
+@contextlib.contextmanager
 def address_of_director(rig: Rig, version: int) -> Iterator[None]:
     """The director's kernel answers for the pool's address and forwards."""
     wide, device = (32, "lo") if version == 4 else (128, "eth0")
     nodad = "" if version == 4 else " nodad"
-    rig.director.set("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
-    rig.director.set("net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.eth0.send_redirects=0")
-    rig.director.ip(f"address add {VIP[version]}/{wide} dev {device}{nodad}\n")
-    yield
-    rig.director.ip(f"address del {VIP[version]}/{wide} dev {device}\n")
-    rig.director.set("net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0")
+    with forwarding(rig):
+        rig.director.ip(f"address add {VIP[version]}/{wide} dev {device}{nodad}\n")
+        yield
+        rig.director.ip(f"address del {VIP[version]}/{wide} dev {device}\n")

@@ -49,6 +49,22 @@ MODULES = (
     "net/netfilter/ipvs/ip_vs_wlc",
 )
 """In the order in which they are loaded."""
+PEERS = (
+    "net/netfilter/nfnetlink",
+    "net/netfilter/nf_tables",
+    "net/netfilter/nf_nat",
+    "net/netfilter/nft_chain_nat",
+    "net/netfilter/nft_nat",
+    "net/netfilter/nft_ct",
+    "net/netfilter/nft_numgen",
+    "net/netfilter/nft_hash",
+    "net/netfilter/nf_dup_netdev",
+    "net/netfilter/nft_fwd_netdev",
+    "net/ipv4/tunnel4",
+    "net/ipv4/ip_tunnel",
+    "net/ipv4/ipip",
+)
+"""Of other directors than cloudlb, after the former."""
 _HERE = Path(__file__).parent
 _MORTAL = ["setpriv", "--pdeathsig", "KILL"]  # ends with the tests, even with a killed run
 
