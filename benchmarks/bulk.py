@@ -3,9 +3,9 @@
 
     python -m benchmarks.bulk [--rounds N] [--octets N]
 
-Prints samples as JSON: by way a list with ns and CPU ns for each octet, one for each round.
-Devices segment and compute checksums as far as they can. To be run in namespaces of its own
-(`benchmarks.sandbox`).
+Prints samples as JSON: by mode a list of pairs, a plain hop's and the director's, each with ns and
+CPU ns for an octet. Devices segment and compute checksums as far as they can. To be run in
+namespaces of its own (`benchmarks.sandbox`).
 """
 
 import argparse
@@ -14,39 +14,52 @@ from functools import partial
 
 from benchmarks import rig as rigs
 from benchmarks import serving
-from benchmarks.directors import CONTENDERS, plain_hop
-from benchmarks.rig import VIP
+from benchmarks.directors import Programs, cloudlb_programs, plain_hop
+from benchmarks.rig import VIP, Rig
 from benchmarks.spent import spent
+from cloudlb.model.dataplane import Mode
 
 PLAIN = "plain hop"
-WAYS = {
-    PLAIN: plain_hop,
-    **{name: CONTENDERS[name].way for name in ("cloudlb dr", "cloudlb tun")},
-}
+MODES = {"cloudlb dr": Mode.DR, "cloudlb tun": Mode.TUN}
 _WARM_UP = 1 << 22
 
+Pair = tuple[float, float]
+"""ns and CPU ns for an octet."""
 
-def measure(rounds: int, octets: int) -> dict[str, list[tuple[float, float]]]:
-    """All ways in each round, over IPv4."""
-    rig, address = rigs.build(), str(VIP[4])
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
-    with serving.served(rig.members):
-        for _ in range(rounds):
-            for name, way in WAYS.items():
-                with way(rig, 4):
-                    rig.client.ip("neigh flush dev eth0\n")
-                    rig.client.do(partial(serving.upload, address, _WARM_UP))
-                    began = spent()
-                    lasted = rig.client.do(partial(serving.upload, address, octets))
-                    samples[name].append((lasted / octets, (spent() - began) / octets))
+
+def measure(rounds: int, octets: int) -> dict[str, list[tuple[Pair, Pair]]]:
+    """By mode, pairs of a plain hop's and of the director's: its programs come and go."""
+    rig = rigs.build()
+    samples: dict[str, list[tuple[Pair, Pair]]] = {}
+    with serving.served(rig.members), plain_hop(rig, 4):
+        for name, mode in MODES.items():
+            with cloudlb_programs(mode, rig, 4) as programs:
+                samples[name] = [_pair(rig, programs, octets) for _ in range(rounds)]
     return samples
+
+
+def _pair(rig: Rig, programs: tuple[Programs, ...], octets: int) -> tuple[Pair, Pair]:
+    for each in programs:
+        each.take_off()
+    plain = _upload(rig, octets)
+    for each in programs:
+        each.put_on()
+    return plain, _upload(rig, octets)
+
+
+def _upload(rig: Rig, octets: int) -> Pair:
+    address = str(VIP[4])
+    rig.client.do(partial(serving.upload, address, _WARM_UP))
+    began = spent()
+    lasted = rig.client.do(partial(serving.upload, address, octets))
+    return lasted / octets, (spent() - began) / octets
 
 
 def main() -> None:
     """Print the samples."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--octets", type=int, default=1 << 30)
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--octets", type=int, default=1 << 29)
     options = parser.parse_args()
     print(json.dumps(measure(options.rounds, options.octets)))
 

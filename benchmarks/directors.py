@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from pyroute2 import IPVS, IPVSDest, IPVSService
@@ -40,7 +41,7 @@ POOL = UUID(int=1)
 PORTS = (Port(Protocol.TCP, TCP_PORT), Port(Protocol.UDP, UDP_PORT))
 IDS = tuple(UUID(int=number) for number in MEMBERS)
 _MASQUERADE, _TUNNEL, _DIRECT_ROUTE = 0, 2, 3  # linux/ip_vs.h, IP_VS_CONN_F_…
-_FLOWS = 65536
+_SIZES = TableSizes(flows=32768, clients=1024, fragments=1024, members=1024)
 _LOOK_AT_EVENTS = (
     "no_member",
     "no_service",
@@ -172,34 +173,73 @@ def cloudlb(mode: Mode) -> Way:
 
     @contextlib.contextmanager
     def balance(rig: Rig, version: int) -> Iterator[None]:
-        rig.answers_through(version, director=mode is Mode.NAT)
-        with ExitStack() as stack:
-            if mode is Mode.FULL_NAT:
-                stack.enter_context(_without_address(rig, version))
-            number = next(_NUMBERS)
-            pins = [Path("/sys/fs/bpf") / f"{name}{number}" for name in ("director", "host")]
-            director, host = rig.director.do(lambda: engine_at(pins[0])), engine_at(pins[1])
-            for path in pins:  # the maps of all ways together would not find room
-                stack.callback(shutil.rmtree, path)
-            stack.callback(host.close)
-            stack.callback(lambda: rig.director.do(director.close))
-            uplink = rig.director.do(lambda: socket.if_nametoindex("eth0"))
-            addresses = tuple(own(DIRECTOR, v) for v in VIP)
-            port = HostPort(uplink, PortKind.UPLINK, NETWORK, mac(DIRECTOR), addresses)
-            rig.director.do(lambda: director.attach(port))
-            stack.callback(lambda: rig.director.do(lambda: director.detach(uplink)))
-            for member in MEMBERS:
-                tap = socket.if_nametoindex(f"tap{member}")
-                host.attach(HostPort(tap, PortKind.TAP, NETWORK, tap_mac(member)))
-                stack.callback(host.detach, tap)
-            host.guard(NETWORK, [VIP[version]])
-            host.apply(POOL, Plane(POOL, NETWORK, VIP[version], guests=_guests(mode, version)))
-            rig.director.do(lambda: director.apply(POOL, plane_of_director(mode, version)))
+        with cloudlb_programs(mode, rig, version):
             yield
-            look_at_events(director)
-            look_at_events(host)
 
     return balance
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Those of an engine, which can be taken out of the packets' way; ``do`` runs at its place."""
+
+    engine: EbpfEngine
+    ports: tuple[HostPort, ...]
+    do: Callable[[Callable[[], None]], None]
+
+    def put_on(self) -> None:
+        """Attach them; the engine knows its planes before and after."""
+        for port in self.ports:
+            self.do(partial(self.engine.attach, port))
+
+    def take_off(self) -> None:
+        """Detach them."""
+        for port in self.ports:
+            self.do(partial(self.engine.detach, port.index))
+
+
+@contextlib.contextmanager
+def cloudlb_programs(mode: Mode, rig: Rig, version: int) -> Iterator[tuple[Programs, Programs]]:
+    """The director's and those at the members' taps, attached, with their planes."""
+    rig.answers_through(version, director=mode is Mode.NAT)
+    number = next(_NUMBERS)
+    with ExitStack() as stack:
+        if mode is Mode.FULL_NAT:
+            stack.enter_context(_without_address(rig, version))
+        uplink = rig.director.do(lambda: socket.if_nametoindex("eth0"))
+        addresses = tuple(own(DIRECTOR, v) for v in VIP)
+        port = HostPort(uplink, PortKind.UPLINK, NETWORK, mac(DIRECTOR), addresses)
+        at_director = programs_with_maps(f"director{number}", (port,), rig.director.do)
+        director = stack.enter_context(at_director)
+        taps = tuple(
+            HostPort(socket.if_nametoindex(f"tap{member}"), PortKind.TAP, NETWORK, tap_mac(member))
+            for member in MEMBERS
+        )
+        host = stack.enter_context(
+            programs_with_maps(f"host{number}", taps, lambda action: action())
+        )
+        host.engine.guard(NETWORK, [VIP[version]])
+        guests = Plane(POOL, NETWORK, VIP[version], guests=_guests(mode, version))
+        host.engine.apply(POOL, guests)
+        plane = plane_of_director(mode, version)
+        rig.director.do(partial(director.engine.apply, POOL, plane))
+        yield director, host
+        look_at_events(director.engine)
+        look_at_events(host.engine)
+
+
+@contextlib.contextmanager
+def programs_with_maps(
+    name: str, ports: tuple[HostPort, ...], do: Callable[[Callable[[], Any]], Any]
+) -> Iterator[Programs]:
+    """They go with their maps: those of all ways together would not find room."""
+    pins = Path("/sys/fs/bpf", name)
+    programs = Programs(do(partial(engine_at, pins)), ports, do)
+    programs.put_on()
+    yield programs
+    programs.take_off()
+    do(programs.engine.close)
+    shutil.rmtree(pins)
 
 
 @contextlib.contextmanager
@@ -220,7 +260,7 @@ def engine_at(pins: Path) -> EbpfEngine:
     """An engine with tables that leave room for others."""
     objects = Path("/run/objects")
     objects.mkdir(exist_ok=True)
-    return EbpfEngine(pins, objects, TableSizes(_FLOWS))
+    return EbpfEngine(pins, objects, _SIZES)
 
 
 def plane_of_director(mode: Mode, version: int) -> Plane:

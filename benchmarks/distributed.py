@@ -12,25 +12,23 @@ import argparse
 import contextlib
 import itertools
 import json
-import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 
 from benchmarks.directors import (
     IDS,
     NETWORK,
     POOL,
     PORTS,
-    engine_at,
     look_at_events,
     nft_dnat,
     nobody,
     plane_of_director,
+    programs_with_maps,
 )
-from benchmarks.forwarding import prepared, sample, take_much_at_once
+from benchmarks.forwarding import MEASURES, prepared, sample, take_much_at_once
 from benchmarks.rig import HOSTS, MEMBERS, VIP, Machine, Rig, mac, own, tap_mac
 from cloudlb.engines.base import HostPort, PortKind
 from cloudlb.engines.ebpf import EbpfEngine
@@ -49,25 +47,13 @@ Engines = Mapping[Machine, EbpfEngine]
 def engines_of(rig: Rig) -> Iterator[Engines]:
     """Engines at the director and at all hosts, with their programs in the packets' way."""
     with ExitStack() as stack:
-        yield {
-            machine: stack.enter_context(_engine(machine))
-            for machine in (*rig.hosts, rig.director)
-        }
-
-
-@contextlib.contextmanager
-def _engine(machine: Machine) -> Iterator[EbpfEngine]:
-    pins = Path("/sys/fs/bpf", machine.name)
-    engine = machine.do(partial(engine_at, pins))
-    ports = machine.do(partial(_ports, machine))
-    for port in ports:
-        machine.do(partial(engine.attach, port))
-    machine.do(partial(engine.guard, NETWORK, list(VIP.values())))
-    yield engine
-    for port in ports:
-        machine.do(partial(engine.detach, port.index))
-    machine.do(engine.close)
-    shutil.rmtree(pins)
+        engines = {}
+        for machine in (*rig.hosts, rig.director):
+            ports = machine.do(partial(_ports, machine))
+            at_machine = programs_with_maps(machine.name, ports, machine.do)
+            engines[machine] = stack.enter_context(at_machine).engine
+            machine.do(partial(engines[machine].guard, NETWORK, list(VIP.values())))
+        yield engines
 
 
 @contextlib.contextmanager
@@ -154,8 +140,8 @@ def measure(rounds: int) -> dict[str, list[float]]:
     rig = prepared(behind_hosts=True)
     samples: dict[str, list[float]] = {}
 
-    def keep(name: str, version: int) -> None:
-        found = sample(rig, version, rounds, name)
+    def keep(name: str, version: int, kinds: Sequence[str] = tuple(MEASURES)) -> None:
+        found = sample(rig, version, rounds, name, kinds)
         samples.update({f"{name} {version} {kind}": each for kind, each in found.items()})
 
     for version in VIP:
@@ -166,9 +152,11 @@ def measure(rounds: int) -> dict[str, list[float]]:
     with engines_of(rig) as engines:
         for version, (name, passing) in itertools.product(VIP, WAYS.items()):
             with directing(rig, engines, version, passing):
-                for entries in range(1, len(HOSTS) + 1):
+                with entering_by(rig, version, len(HOSTS)):
+                    keep(f"dpr {name} {len(HOSTS)}", version)
+                for entries in range(1, len(HOSTS)):
                     with entering_by(rig, version, entries):
-                        keep(f"dpr {name} {entries}", version)
+                        keep(f"dpr {name} {entries}", version, ("tcp",))
     return samples
 
 

@@ -5,13 +5,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from benchmarks import sandbox
-from benchmarks.bulk import PLAIN, WAYS
+from benchmarks.bulk import MODES, Pair
 from benchmarks.context import Context
 from benchmarks.result import NO_TARGET, Line, Result, at_least, spread
 
-ROUNDS = 9
+ROUNDS = 25
 
-Samples = Mapping[str, Sequence[tuple[float, float]]]
+Samples = Mapping[str, Sequence[tuple[Pair, Pair]]]
 
 
 def measure(_context: Context) -> Result:
@@ -22,11 +22,10 @@ def measure(_context: Context) -> Result:
 
 def lines(samples: Samples) -> list[Line]:
     """Throughput, and the CPU time of everything for an octet."""
-    return [line for name in WAYS if name != PLAIN for line in _lines(samples, name)]
+    return [line for name in MODES for line in _lines(samples[name], name)]
 
 
-def _lines(samples: Samples, name: str) -> list[Line]:
-    rounds = list(zip(samples[PLAIN], samples[name], strict=True))
+def _lines(rounds: Sequence[tuple[Pair, Pair]], name: str) -> list[Line]:
     faster = [plain[0] / through[0] for plain, through in rounds]
     dearer = [through[1] / plain[1] for plain, through in rounds]
     rate = statistics.median(8 / through[0] for _, through in rounds)
