@@ -14,7 +14,7 @@ from functools import partial
 
 from benchmarks import rig as rigs
 from benchmarks import serving
-from benchmarks.directors import Programs, cloudlb_programs, plain_hop
+from benchmarks.directors import Programs, balancing, cloudlb_programs, plain_hop
 from benchmarks.rig import VIP, Rig
 from benchmarks.spent import spent
 from cloudlb.model.dataplane import Mode
@@ -33,7 +33,7 @@ def measure(rounds: int, octets: int) -> dict[str, list[tuple[Pair, Pair]]]:
     samples: dict[str, list[tuple[Pair, Pair]]] = {}
     with serving.served(rig.members), plain_hop(rig, 4):
         for name, mode in MODES.items():
-            with cloudlb_programs(mode, rig, 4) as programs:
+            with cloudlb_programs(rig) as programs, balancing(programs, mode, rig, 4):
                 samples[name] = [_pair(rig, programs, octets) for _ in range(rounds)]
     return samples
 

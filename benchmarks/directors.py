@@ -6,7 +6,6 @@ import itertools
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -173,7 +172,7 @@ def cloudlb(mode: Mode) -> Way:
 
     @contextlib.contextmanager
     def balance(rig: Rig, version: int) -> Iterator[None]:
-        with cloudlb_programs(mode, rig, version):
+        with cloudlb_programs(rig) as programs, balancing(programs, mode, rig, version):
             yield
 
     return balance
@@ -199,33 +198,21 @@ class Programs:
 
 
 @contextlib.contextmanager
-def cloudlb_programs(mode: Mode, rig: Rig, version: int) -> Iterator[tuple[Programs, Programs]]:
-    """The director's and those at the members' taps, attached, with their planes."""
-    rig.answers_through(version, director=mode is Mode.NAT)
+def cloudlb_programs(rig: Rig) -> Iterator[tuple[Programs, Programs]]:
+    """The director's and those at the members' taps, not yet in the packets' way."""
     number = next(_NUMBERS)
-    with ExitStack() as stack:
-        if mode is Mode.FULL_NAT:
-            stack.enter_context(_without_address(rig, version))
-        uplink = rig.director.do(lambda: socket.if_nametoindex("eth0"))
-        addresses = tuple(own(DIRECTOR, v) for v in VIP)
-        port = HostPort(uplink, PortKind.UPLINK, NETWORK, mac(DIRECTOR), addresses)
-        at_director = programs_with_maps(f"director{number}", (port,), rig.director.do)
-        director = stack.enter_context(at_director)
-        taps = tuple(
-            HostPort(socket.if_nametoindex(f"tap{member}"), PortKind.TAP, NETWORK, tap_mac(member))
-            for member in MEMBERS
-        )
-        host = stack.enter_context(
-            programs_with_maps(f"host{number}", taps, lambda action: action())
-        )
-        host.engine.guard(NETWORK, [VIP[version]])
-        guests = Plane(POOL, NETWORK, VIP[version], guests=_guests(mode, version))
-        host.engine.apply(POOL, guests)
-        plane = plane_of_director(mode, version)
-        rig.director.do(partial(director.engine.apply, POOL, plane))
+    uplink = rig.director.do(lambda: socket.if_nametoindex("eth0"))
+    addresses = tuple(own(DIRECTOR, v) for v in VIP)
+    port = HostPort(uplink, PortKind.UPLINK, NETWORK, mac(DIRECTOR), addresses)
+    taps = tuple(
+        HostPort(socket.if_nametoindex(f"tap{member}"), PortKind.TAP, NETWORK, tap_mac(member))
+        for member in MEMBERS
+    )
+    with (
+        programs_with_maps(f"director{number}", (port,), rig.director.do) as director,
+        programs_with_maps(f"host{number}", taps, lambda action: action()) as host,
+    ):
         yield director, host
-        look_at_events(director.engine)
-        look_at_events(host.engine)
 
 
 @contextlib.contextmanager
@@ -235,11 +222,33 @@ def programs_with_maps(
     """They go with their maps: those of all ways together would not find room."""
     pins = Path("/sys/fs/bpf", name)
     programs = Programs(do(partial(engine_at, pins)), ports, do)
-    programs.put_on()
     yield programs
-    programs.take_off()
     do(programs.engine.close)
     shutil.rmtree(pins)
+
+
+@contextlib.contextmanager
+def balancing(
+    programs: tuple[Programs, Programs], mode: Mode, rig: Rig, version: int
+) -> Iterator[None]:
+    """Programs in the packets' way with a pool's planes; nothing of it is left afterwards."""
+    director, host = programs
+    rig.answers_through(version, director=mode is Mode.NAT)
+    planes = {
+        director: plane_of_director(mode, version),
+        host: Plane(POOL, NETWORK, VIP[version], guests=_guests(mode, version)),
+    }
+    with _without_address(rig, version) if mode is Mode.FULL_NAT else contextlib.nullcontext():
+        for each, plane in planes.items():
+            each.put_on()
+            each.do(partial(each.engine.guard, NETWORK, [VIP[version]]))
+            each.do(partial(each.engine.apply, POOL, plane))
+        yield
+        for each in planes:
+            look_at_events(each.engine)
+            each.take_off()
+            each.do(partial(each.engine.apply, POOL, None))
+            each.do(each.engine.sweep)
 
 
 @contextlib.contextmanager
@@ -296,6 +305,13 @@ class Contender:
     kinds: tuple[str, ...] = ("udp", "tcp")
 
 
+MODES = {
+    "cloudlb dr": Mode.DR,
+    "cloudlb nat": Mode.EDGE_NAT,
+    "cloudlb director nat": Mode.NAT,
+    "cloudlb full nat": Mode.FULL_NAT,
+    "cloudlb tun": Mode.TUN,
+}
 CONTENDERS = {
     "direct": Contender(nobody),
     "nft dnat": Contender(nft_dnat),
@@ -303,11 +319,7 @@ CONTENDERS = {
     "haproxy": Contender(haproxy, (4,), ("tcp",)),
     "ipvs nat": Contender(ipvs(_MASQUERADE), (4,)),
     "ipvs dr": Contender(ipvs(_DIRECT_ROUTE), (4,)),
-    "cloudlb dr": Contender(cloudlb(Mode.DR)),
-    "cloudlb nat": Contender(cloudlb(Mode.EDGE_NAT)),
-    "cloudlb director nat": Contender(cloudlb(Mode.NAT)),
-    "cloudlb full nat": Contender(cloudlb(Mode.FULL_NAT)),
-    "cloudlb tun": Contender(cloudlb(Mode.TUN)),
+    **{name: Contender(cloudlb(mode)) for name, mode in MODES.items()},
     "ipvs tun": Contender(lvs_tunnel, (4,)),
 }
 """LVS' tunnel last: it changes the members."""

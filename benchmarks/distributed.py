@@ -51,7 +51,10 @@ def engines_of(rig: Rig) -> Iterator[Engines]:
         for machine in (*rig.hosts, rig.director):
             ports = machine.do(partial(_ports, machine))
             at_machine = programs_with_maps(machine.name, ports, machine.do)
-            engines[machine] = stack.enter_context(at_machine).engine
+            programs = stack.enter_context(at_machine)
+            programs.put_on()
+            stack.callback(programs.take_off)
+            engines[machine] = programs.engine
             machine.do(partial(engines[machine].guard, NETWORK, list(VIP.values())))
         yield engines
 

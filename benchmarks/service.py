@@ -16,7 +16,7 @@ from functools import partial
 
 from benchmarks import rig as rigs
 from benchmarks import serving
-from benchmarks.directors import CONTENDERS
+from benchmarks.directors import CONTENDERS, MODES, balancing, cloudlb_programs
 from benchmarks.rig import VIP, Rig
 from benchmarks.spent import spent
 
@@ -81,10 +81,14 @@ def measure(
     for machine in (rig.client, rig.director, *rig.members):
         machine.ip("link set eth0 gso_max_segs 1\n")
     samples: dict[str, list[Sample]] = {name: [] for name in names}
-    with serving.served(rig.members):
+    with serving.served(rig.members), cloudlb_programs(rig) as programs:
         for _ in range(rounds):
             for name in names:
-                with CONTENDERS[name].way(rig, 4):
+                with (
+                    balancing(programs, MODES[name], rig, 4)
+                    if name in MODES
+                    else CONTENDERS[name].way(rig, 4)
+                ):
                     rig.client.ip("neigh flush dev eth0\n")
                     sample(rig, max(1, requests // 8), 1 << 18)
                     samples[name].append(sample(rig, requests, octets))
