@@ -4,7 +4,8 @@
     unshare --net --mount python -m benchmarks.probing [--rounds N]
 
 Members are addresses behind one Ethernet address in a second namespace, whose part of the work is
-on another CPU. Prints JSON: for each kind the cores that 10,000 probes a second need, by round.
+on another CPU. As ``heard``, hosts of theirs say that they answer. Prints JSON: for each kind the
+cores that 10,000 members with an interval of a second need, by round.
 """
 
 import argparse
@@ -17,11 +18,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 from uuid import UUID
 
+from benchmarks import telling
 from cloudlb.agents.probe import Prober
 from cloudlb.agents.target import Target, Verdict
 from cloudlb.model.ether import Mac
@@ -31,6 +33,8 @@ MEMBERS = 10_000
 ENOUGH = 9_900
 """Members that must be online and stay so: on a loaded machine the kernel's queues overflow."""
 WARM_UP, SECONDS = 3.0, 5.0
+UNTIL_CALM = 8.0
+"""Until a director has heard of all members, and probes them seldom."""
 HERE, THERE = Mac("02:00:00:00:17:01"), Mac("52:54:00:00:17:02")
 OWN, FIRST = IPv4Address("10.9.0.1"), IPv4Address("10.128.0.0")
 PORT = 80
@@ -57,6 +61,7 @@ def _members() -> None:
     Path("/sys/class/net/far0/queues/rx-0/rps_cpus").write_text("2")
     os.sched_setaffinity(0, {1})
     threading.Thread(target=_echo_datagrams, daemon=True).start()
+    threading.Thread(target=telling.speak, args=(OWN, MEMBERS), daemon=True).start()
     listener = socket.create_server(("", PORT), backlog=4096)
     print("ready", flush=True)
     while True:
@@ -115,8 +120,11 @@ def _cpu_of(thread: threading.Thread) -> float:
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
-def by_prober(kind: MonitorType) -> float:
-    """Cores that the prober's thread uses, whether a member answers or not."""
+def by_prober(kind: MonitorType, *, hears: bool = False) -> float:
+    """Cores that the prober's thread uses, whether a member answers or not.
+
+    If it ``hears`` the members' hosts, with the thread that does so.
+    """
     online, lost = set(), []
 
     def changed(verdict: Verdict) -> None:
@@ -128,29 +136,49 @@ def by_prober(kind: MonitorType) -> float:
     monitor = Monitor(kind)
     targets = {
         UUID(int=n): Target(
-            UUID(int=n), UUID(int=1), monitor, PORT, "near0", HERE, THERE, OWN, FIRST + n
+            UUID(int=n),
+            UUID(int=1),
+            monitor,
+            PORT,
+            "near0",
+            HERE,
+            THERE,
+            OWN,
+            FIRST + n,
+            home=telling.home(n) if hears else "",
         )
         for n in range(1, MEMBERS + 1)
     }
     prober, stopping = Prober(changed), threading.Event()
-    thread = threading.Thread(target=prober.run, args=(stopping,))
+    threads = [threading.Thread(target=prober.run, args=(stopping,))]
     prober.set_targets(targets)
-    thread.start()
+    threads[0].start()
+    if hears:
+        threads.append(telling.listen(OWN, prober, stopping))
     try:
-        used = _used(thread)
+        time.sleep(UNTIL_CALM if hears else WARM_UP)
+        before = _sent()
+        used = _used(threads)
+        assert not hears or _sent() - before < 0.6 * MEMBERS * SECONDS, "not seldom"
     finally:
         stopping.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
     assert len(online) >= ENOUGH, f"{len(online)} of {MEMBERS} members answered"
     assert len(lost) <= MEMBERS - ENOUGH, f"{len(lost)} were lost, as {lost[0]}"
     return used / SECONDS
 
 
-def _used(thread: threading.Thread) -> float:
-    time.sleep(WARM_UP)
-    before = _cpu_of(thread)
+def _sent() -> int:
+    """Frames that have left the director."""
+    (line,) = (x for x in Path("/proc/self/net/dev").read_text().splitlines() if "near0" in x)
+    return int(line.split(":")[1].split()[9])
+
+
+def _used(threads: Sequence[threading.Thread]) -> float:
+    before = sum(map(_cpu_of, threads))
     time.sleep(SECONDS)
-    return _cpu_of(thread) - before
+    return sum(map(_cpu_of, threads)) - before
 
 
 async def _connect(address: str) -> None:
@@ -183,6 +211,7 @@ def main() -> None:
         name: lambda kind=kind: by_prober(kind)  # type: ignore[misc]
         for name, kind in KINDS.items()
     }
+    ways["heard"] = lambda: by_prober(MonitorType.ICMP, hears=True)
     ways["asyncio"] = by_asyncio
     samples: dict[str, list[float]] = {name: [] for name in ways}
     with site():

@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +39,10 @@ from cloudlb.agents.store import SnapshotStore
 from cloudlb.agents.target import Verdict
 from cloudlb.agents.targets import switched_off, targets
 from cloudlb.agents.upkeep import Attempts, Chore, Upkeep
+from cloudlb.agents.witness import Witness
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
+from cloudlb.model.eastwest import Run
 from cloudlb.model.errors import EngineError, Unavailable
 from cloudlb.model.host import Role
 from cloudlb.model.load import Load, Measures
@@ -122,10 +124,12 @@ class Agent:
         self._pools = self._make_pools()
         self._libvirt = _libvirt(settings, self._stirred.set)
         self._inventory = self._make_inventory()
+        self._witness = Witness()
         self._east_west = self._make_east_west()
         self._scales = self._make_scales()
         self._elections = self._make_elections()
-        self._prober = Prober(self._judged, suspects=self._pools.idle_backends())
+        suspects = self._pools.idle_backends()
+        self._prober = Prober(self._judged, suspects=suspects, witness=self._witness)
 
     def _make_reporter(self) -> Reporter:
         return Reporter(
@@ -175,7 +179,9 @@ class Agent:
             self._settings.east_west_port,
             self._engine.sharing,
             self._lock,
-            self._doubt,
+            self._hurry,
+            witness=self._witness,
+            heard=self._hear_of_health,
         )
 
     def _make_scales(self) -> Scales:
@@ -190,8 +196,11 @@ class Agent:
             changed=self._queue.add,
         )
 
-    def _doubt(self, members: Collection[UUID]) -> None:
-        self._prober.doubt(members)
+    def _hurry(self, members: Collection[UUID]) -> None:
+        self._prober.hurry(members)
+
+    def _hear_of_health(self, host: str, told: Iterable[Run]) -> None:
+        self._prober.hear(host, told)
 
     def _begin_to_share(self) -> None:
         self._east_west.begin_anew()
@@ -344,7 +353,10 @@ class Agent:
         self._queue.add(verdict.pool_id)
 
     def _retarget(self) -> None:
-        """Probe the members of the pools that this host directs; those that are off are dead."""
+        """Probe the members of the pools that this host directs; those that are off are dead.
+
+        And those that are here, for their directors elsewhere.
+        """
         with self._lock, self._hops.anew():
             views = self._pools.views().values()
             found = targets(
@@ -357,7 +369,7 @@ class Agent:
             )
             off = switched_off(self._settings.host, views)
         self._prober.set_targets(found)
-        self._reporter.watch(found.keys() | off)
+        self._reporter.watch({m for m, target in found.items() if target.is_directed} | off)
         for member_id in off - self._off:
             self._reporter.health(member_id, Health.OFFLINE, "its server is switched off")
         self._off = off

@@ -21,11 +21,12 @@ class Mate:
 
 @dataclass(frozen=True, slots=True)
 class Circle:
-    """The other hosts by name, the hosts of each shared pool by its id, and the keys.
+    """Others by host, the directors of each shared pool by its id, and the keys.
 
-    ``mates``: the other directors of each virtual router, in a ring that begins after this host.
-    ``directors``: those others that direct to this host's guests, by pool. ``homes``: the hosts of
-    guests that this host directs to.
+    ``peers`` are other directors, the hosts of directed members, and the directors of members that
+    are here. ``mates``: the other directors of each virtual router, in a ring that begins after
+    this host. ``directors``: those others that direct to this host's guests, by pool. ``homes``:
+    the hosts of guests that this host directs to.
     """
 
     peers: Mapping[str, Address] = field(default_factory=dict)
@@ -36,9 +37,9 @@ class Circle:
     keys: tuple[Key, ...] = ()
 
     @property
-    def sharers(self) -> frozenset[str]:
-        """The hosts that direct pools together with this one."""
-        return frozenset().union(*self.pools.values())
+    def sharing(self) -> frozenset[str]:
+        """The hosts that share pools with this one: these tell each other of connections."""
+        return frozenset[str]().union(*self.pools.values())
 
     @property
     def secrets(self) -> dict[int, bytes]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What agents tell each other past the control plane: connections of directors in groups, those
-that guests have ended, loads.
+that guests have ended, loads, and what guests have answered to their own hosts' probes.
 
 A director tells the others of its pools every connection that begins, is acknowledged or closes,
 within milliseconds, and all that are in use once a minute. Datagrams may be lost: each receiver
@@ -19,18 +19,22 @@ from itertools import islice
 from uuid import UUID
 
 from cloudlb.agents.circle import Circle, newcomers
+from cloudlb.agents.witness import Witness
 from cloudlb.engines.base import Sharer
 from cloudlb.model.eastwest import (
     LONGEST,
     FlowEntry,
     Kind,
     Message,
+    Run,
     Sign,
     Window,
     bodies,
     entries,
     load_body,
     load_of,
+    run_bodies,
+    runs,
     seal,
     sign_bodies,
     signs_of,
@@ -78,8 +82,9 @@ class EastWest:
     """Talks with the directors of this host's pools at their ``port``, from its own ``address``.
 
     ``sharer`` has this host's connections, and takes those of others under ``lock``. ``doubted``
-    hears which members refuse connections, or do not answer. Without an address it talks with
-    nobody.
+    hears which members refuse connections, or do not answer. ``witness`` has what is to be told of
+    guests here, ``heard(host, runs)`` takes what others say of theirs. Without an address it talks
+    with nobody.
     """
 
     def __init__(
@@ -92,6 +97,8 @@ class EastWest:
         doubted: Callable[[Collection[UUID]], None],
         clock: Callable[[], float] = time.monotonic,
         incarnation: int = 0,
+        witness: Witness | None = None,
+        heard: Callable[[str, Iterable[Run]], None] = lambda _host, _told: None,
     ) -> None:
         self._host, self._address, self._port = host, address, port
         self._sharer, self._lock, self._clock = sharer, lock, clock
@@ -100,6 +107,8 @@ class EastWest:
         self._circle, self._taken_at = Circle(), clock()
         self._secrets: dict[int, bytes] = {}
         self._peers: dict[str, _Peer] = {}
+        self._mates: dict[str, _Peer] = {}
+        self._witness, self._heard = witness or Witness(clock), heard
         self._began: float | None = None
         self._load: Load | None = None
         self._is_anew = False
@@ -120,6 +129,7 @@ class EastWest:
                 else _Peer(address)
                 for host, address in known.items()
             }
+            self._mates = {h: p for h, p in self._peers.items() if h in circle.sharing}
             if self._began is None:
                 self._began = self._clock()
 
@@ -150,8 +160,7 @@ class EastWest:
         if self._sharer is None or self._address is None:
             return True
         with self._lock:
-            sharers, began = self._circle.sharers, self._began
-            peers = [peer for host, peer in self._peers.items() if host in sharers]
+            peers, began = list(self._mates.values()), self._began
         if began is None:
             return False
         waited = self._clock() - began
@@ -191,17 +200,18 @@ class EastWest:
         return channel
 
     def _round(self, channel: socket.socket, sharer: Sharer) -> None:
-        peers = self._peers
+        peers = self._mates
         is_busy = self._send_some(channel, peers)
         news, signs = sharer.filenos()
-        everything = [channel.fileno(), news, signs]
-        ready, _, _ = select.select(everything, [], [], 0.01 if is_busy else 0.2)
+        sources = [channel.fileno(), news, signs, self._witness.fileno()]
+        ready, _, _ = select.select(sources, [], [], 0.01 if is_busy else 0.2)
         if channel.fileno() in ready:
             self._listen(channel, sharer)
         if news in ready or signs in ready:
             time.sleep(_GATHER)
             self._tell(channel, sharer.news())
             self._heed(channel, sharer)
+        self._testify(channel)
         self._keep_up(channel, sharer, peers)
 
     def _heed(self, channel: socket.socket, sharer: Sharer) -> None:
@@ -259,6 +269,8 @@ class EastWest:
             self._conclude(told, sharer)
         elif message.kind is Kind.LOAD:
             peer.load, peer.load_at = load_of(message.body), self._clock()
+        elif message.kind is Kind.HEALTH:
+            self._heard(message.sender, runs(message.body))
         elif message.kind is Kind.DONE:
             peer.is_known = True
 
@@ -274,9 +286,16 @@ class EastWest:
 
     def _tell(self, channel: socket.socket, news: Iterable[FlowEntry]) -> None:
         told = list(news)
-        for host, peer in self._peers.items():
+        for host, peer in self._mates.items():
             for body in bodies(self._of(host, told)):
                 self._send(channel, peer, Kind.FLOWS, body)
+
+    def _testify(self, channel: socket.socket) -> None:
+        """Tell directors elsewhere of guests here."""
+        for host, told in self._witness.due().items():
+            if peer := self._peers.get(host):
+                for body in run_bodies(told):
+                    self._send(channel, peer, Kind.HEALTH, body)
 
     def _of(self, host: str, told: Iterable[FlowEntry]) -> Iterator[FlowEntry]:
         """The connections of pools that another host directs, too."""
@@ -301,10 +320,7 @@ class EastWest:
         is_anew, self._is_anew = self._is_anew, False
         refreshes = is_anew or now - self._refreshed_at >= _REFRESH
         newer_than = float("inf") if is_anew else 1.5 * _REFRESH
-        sharers = self._circle.sharers
         for host, peer in peers.items():
-            if host not in sharers:
-                continue
             if (peer.misses or not peer.is_known) and now - peer.asked_at >= _ASKING:
                 peer.misses, peer.asked_at = False, now
                 self._send(channel, peer, Kind.WANT)

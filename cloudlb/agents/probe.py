@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probes of members, sent by their directors along the path of the traffic.
+"""Probes of members, sent by their directors along the path of the traffic, and by their hosts.
 
 A probe's frame has the pool's address as destination and the member's Ethernet address, like any
 packet that the director forwards: it is answered only when that path works (L13, A16). Members
 that do not hold the pool's address are asked at their own for what is no service of the pool.
+
+The host of a guest sends the same probes, and tells the directors what it finds. These ask such
+members less often then: see `cloudlb.model.health`.
 """
 
 import itertools
@@ -13,15 +16,18 @@ import random
 import threading
 import time
 from array import array
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from uuid import UUID
 
-from cloudlb.agents.agenda import Agenda, Deadlines
+from cloudlb.agents.agenda import Deadlines
 from cloudlb.agents.attempt import Attempt, DatagramAttempt
+from cloudlb.agents.rounds import Rounds
 from cloudlb.agents.target import Target, Verdict
 from cloudlb.agents.watch import ANSWERS, Outcome, Watch
 from cloudlb.agents.web import WebAttempt
 from cloudlb.agents.wires import Wires
+from cloudlb.agents.witness import Witness
+from cloudlb.model.eastwest import Run
 from cloudlb.model.health import ProbeRecord
 from cloudlb.model.pool import Health, MonitorType
 from cloudlb.net import frame
@@ -39,13 +45,14 @@ from cloudlb.net.packet import PORTS, ReservedPorts
 
 LOG = logging.getLogger(__name__)
 _LONGEST_WAIT = 0.1  # new targets are noticed by then
-_SHORTEST_TURN = 0.01  # what is due meanwhile is sent together, what arrives is read together
-_NEWS = 3  # misses in a row for the same reason
+_SHORTEST_TURN = 0.02  # what is due meanwhile is sent together, what arrives is read together
 _MOST_AT_ONCE = 256  # thousands of new targets must not fill the queues of the way
 
 
 class Prober:
-    """Probes targets at their intervals; ``changed`` hears each change of health.
+    """Probes targets at their intervals; ``changed`` hears each change of a directed one's health.
+
+    ``witness`` hears what targets with listeners do.
 
     One thread sends, receives and judges. ``draw`` gives the tokens, ``spread`` the share of the
     first interval after which a member is asked again: so probes are even over the interval.
@@ -60,13 +67,17 @@ class Prober:
         draw: Callable[[], int] | None = None,
         suspects: frozenset[UUID] = frozenset(),
         spread: Callable[[], float] = random.random,
+        witness: Witness | None = None,
     ) -> None:
-        self._changed, self._clock, self._spread = changed, clock, spread
+        self._changed, self._clock = changed, clock
         self._draw = draw or _tokens().__next__
         self._lock = threading.Lock()
         self._watched: dict[UUID, Watch] = {}
+        self._by_octets: dict[bytes, Watch] = {}
         self._suspects = suspects
-        self._agenda, self._deadlines, self._resends = Agenda(), Deadlines(), Deadlines()
+        self._witness = witness
+        self._heard: list[Verdict] = []
+        self._rounds, self._deadlines, self._resends = Rounds(spread), Deadlines(), Deadlines()
         self._waiting: dict[int, Watch] = {}
         self._attempts: dict[int, Attempt] = {}
         self._ends: dict[End, int] = {}
@@ -85,29 +96,68 @@ class Prober:
                     self._watched[member_id] = self._new(target)
                 elif watch.target != target:
                     self._change(watch, target)
+            self._by_octets = {m.bytes: w for m, w in self._watched.items() if w.target.home}
+        if self._witness:
+            self._witness.follow({m: t for m, t in targets.items() if t.listeners})
+
+    def hear(self, host: str, told: Iterable[Run]) -> None:
+        """Take what a host says of members; only that of its own guests counts."""
+        with self._lock:
+            now = self._clock()
+            for member, misses in told:
+                watch = self._by_octets.get(member)
+                if watch is not None and watch.target.home == host:
+                    watch.heard_at = now
+                    if misses or watch.word.misses:
+                        self._take_word(watch, misses, now)
+
+    def hurry(self, members: Collection[UUID]) -> None:
+        """Probe members at once that refuse clients or do not answer them; and after a miss again
+        at once, so that one which is dead is known to be after as many misses as ever, in the time
+        that these take.
+        """
+        with self._lock:
+            for member_id in members:
+                if watch := self._watched.get(member_id):
+                    self._rounds.hurry(watch, self._clock())
+
+    def _take_word(self, watch: Watch, misses: int, now: float) -> None:
+        watch.word = watch.word.heard(misses)
+        if not misses:
+            return
+        watch.is_settled = False  # its next answer speaks against the host's word
+        if watch.is_rare:
+            self._rounds.doubt(watch, now)
+        new = watch.record.confirmed(watch.target.monitor, watch.witnessed(now))
+        if new is not watch.record and (
+            verdict := self._judge(watch, new, watch.told_by(watch.miss, now))
+        ):
+            self._heard.append(verdict)
 
     def _new(self, target: Target) -> Watch:
         is_suspect = target.member_id in self._suspects
         watch = Watch(target, ProbeRecord(Health.OFFLINE) if is_suspect else ProbeRecord())
-        self._agenda.plan(watch, self._clock())
+        self._rounds.begin(watch, self._clock())
         return watch
 
     def _change(self, watch: Watch, target: Target) -> None:
         is_other = watch.target.monitor != target.monitor
+        is_told = bool(watch.target.listeners)
         watch.aim(target)
-        if is_other:
-            watch.is_regular = False
-            self._agenda.plan(watch, self._clock())
+        if not is_told and (watch.record.hits or watch.record.misses):
+            self._tell(watch)
+        again = self._rounds.begin if is_other else self._rounds.hasten
+        again(watch, self._clock())
 
     def health(self) -> dict[UUID, Health]:
         """What probes have found of each member so far."""
         with self._lock:
-            return {m: w.record.health for m, w in self._watched.items()}
+            return {m: w.record.health for m, w in self._watched.items() if w.target.is_directed}
 
     def down(self) -> frozenset[UUID]:
         """The members that probes of this process have found offline."""
         with self._lock:
-            watched = self._watched.items()
+            watched = [(m, w) for m, w in self._watched.items() if w.target.is_directed]
             dead = {m for m, w in watched if w.record.health is Health.OFFLINE}
             return frozenset(dead - self._suspects)
 
@@ -115,18 +165,6 @@ class Prober:
         """The members that shall get nothing new until they have answered."""
         with self._lock:
             return self._suspects
-
-    def doubt(self, members: Collection[UUID]) -> None:
-        """Probe members at once that refuse clients or do not answer them; and after a miss again
-        at once, so that one which is dead is known to be after as many misses as ever, in the time
-        that these take.
-        """
-        with self._lock:
-            for member_id in members:
-                watch = self._watched.get(member_id)
-                if watch and not watch.is_doubted and watch.record.health is not Health.OFFLINE:
-                    watch.is_doubted, watch.is_settled = True, False
-                    self._agenda.plan(watch, self._clock())
 
     def run(self, stopping: threading.Event) -> None:
         """Probe until ``stopping``."""
@@ -155,36 +193,32 @@ class Prober:
     def _turn(self) -> list[Verdict]:
         """Send what is due, wait for answers until the next probe or time-out is due, judge."""
         with self._lock:
+            self._rounds.look_for_doubts(self._clock(), self._waiting)
             self._send_due()
             self._resend()
             self._wires.flush()
             wait = self._until_next()
         received = self._wires.receive(wait)
         with self._lock:
-            verdicts = [v for one in received if (v := self._hear(*one))]
+            verdicts, self._heard = self._heard, []
+            verdicts += [v for one in received if (v := self._hear(*one))]
             verdicts += self._judge_late()
             self._wires.flush()
         return verdicts
 
     def _until_next(self) -> float:
-        moment = min(self._agenda.next(), self._deadlines.next(), self._resends.next())
+        moment = min(self._rounds.next(), self._deadlines.next(), self._resends.next())
         return min(max(0.0, moment - self._clock()), _LONGEST_WAIT)
 
     def _send_due(self) -> None:
         now = self._clock()
-        for due, watch in self._agenda.take(now, _MOST_AT_ONCE):
-            interval = watch.target.monitor.interval
-            if watch.is_regular:
-                due += interval
-                self._agenda.repeat(watch, due if due > now else now + interval, interval)
-            else:
-                watch.is_regular = True
-                self._agenda.plan(watch, now + interval * (1 - self._spread()))
+        for watch in self._rounds.take(now, _MOST_AT_ONCE):
             self._ask(watch, now)
 
     def _ask(self, watch: Watch, now: float) -> None:
         target, token = watch.target, self._draw()
         self._waiting[token] = watch
+        self._rounds.asked(token, watch, now)
         self._deadlines.add(token, now, target.monitor.timeout)
         if watch.question:
             self._wires.send(target.interface, (watch.question(token, next(self._turns)),))
@@ -302,38 +336,48 @@ class Prober:
         return attempt.late() or watch.silence()
 
     def _after(self, watch: Watch, outcome: Outcome) -> Verdict | None:
-        target, old = watch.target, watch.record
-        watch.record = new = old.after(outcome.answered, target.monitor)
-        if watch.is_doubted:
-            self._hurry(watch, outcome)
+        old, now = watch.record, self._clock()
+        new = old.after(outcome.answered, watch.target.monitor, watch.witnessed(now))
+        self._rounds.look_again(watch, new, now)
+        if outcome.answered:
+            watch.is_doubted = False
+            if watch.word.misses:
+                watch.word = watch.word.contradicted()
+        else:
+            watch.miss = outcome
         if new is old and not self._suspects:
-            watch.is_settled = True
+            watch.is_settled = not watch.word.misses
             return None
-        watch.is_settled = False
+        verdict = self._judge(watch, new, watch.told_by(outcome, now))
+        if new.misses or new.hits == 1:
+            self._tell(watch)
+        return verdict
+
+    def _judge(self, watch: Watch, new: ProbeRecord, outcome: Outcome) -> Verdict | None:
+        """Take note of a record, and say what is new about it."""
+        target, old = watch.target, watch.record
+        watch.record, watch.is_settled = new, False
+        is_found_dead = new.health is Health.OFFLINE and self._is_certain(watch)
+        watch.is_doubted = watch.is_doubted and not is_found_dead
         is_clear = target.member_id not in self._suspects
-        if new.health is Health.ONLINE or new.misses >= target.monitor.fall:
+        if new.health is Health.ONLINE or is_found_dead:
             self._suspects -= {target.member_id}
         is_same = new.health is old.health and (is_clear or target.member_id in self._suspects)
-        if is_same and not _has_another_reason(watch, outcome):
+        if is_same and not watch.has_another_reason(outcome):
             return None
         watch.reason = outcome.reason
+        if not target.is_directed:
+            return None
         return Verdict(target.member_id, target.pool_id, new.health, outcome.reason)
 
-    def _hurry(self, watch: Watch, outcome: Outcome) -> None:
-        watch.is_doubted = not outcome.answered and watch.record.health is not Health.OFFLINE
-        if watch.is_doubted:
-            self._agenda.plan(watch, self._clock())
+    def _is_certain(self, watch: Watch) -> bool:
+        """Whether a dead member has missed enough by this process."""
+        misses, fall = watch.record.misses, watch.target.monitor.fall
+        return misses >= fall or (misses > 0 and watch.witnessed(self._clock()) >= fall)
 
-
-def _has_another_reason(watch: Watch, outcome: Outcome) -> bool:
-    """Whether a dead member's probes fail for another reason than was told, and not by turns."""
-    if outcome.answered:
-        watch.latest = ""
-    if watch.record.health is not Health.OFFLINE or outcome.answered:
-        return False
-    watch.repeats = watch.repeats + 1 if outcome.reason == watch.latest else 1
-    watch.latest = outcome.reason
-    return outcome.reason != watch.reason and watch.repeats >= _NEWS
+    def _tell(self, watch: Watch) -> None:
+        if self._witness and watch.target.listeners:
+            self._witness.note(watch.target, watch.record.misses)
 
 
 def _tokens() -> Iterator[int]:

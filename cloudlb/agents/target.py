@@ -15,6 +15,9 @@ class Target:
     """A member to probe. ``source`` None: it cannot be, for the reason ``obstacle``.
 
     ``echo_address`` is where it answers echo requests, when that is another than ``address``.
+    ``is_directed``: this host directs the pool, and what its probes say counts. ``home`` is
+    another host whose agent probes the member, too, and ``listeners`` are other directors that
+    this host tells what it finds, because the member is here.
     """
 
     member_id: UUID
@@ -29,6 +32,9 @@ class Target:
     tunnel: Tunnel | None = None
     obstacle: str = ""
     echo_address: Address | None = None
+    is_directed: bool = True
+    home: str = ""
+    listeners: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which members a director probes, from where, and through which tunnels."""
+"""Which members a director, or their own host, probes, from where, and through which tunnels."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -29,56 +29,78 @@ def targets(
     inventory: HostInventory,
     hops: Hops,
 ) -> dict[UUID, Target]:
-    """The running members of monitored pools that ``host`` directs, by member.
+    """The running members of monitored pools that ``host`` directs, or that are on it, by member.
 
     Removed ones too: one that is dead must not drain. Remote servers follow when the way to them
-    is known, or known to be none.
+    is known, or known to be none. Of a guest that this host cannot probe it tells nobody.
     """
     addresses = {uplink.network: uplink.addresses for uplink in inventory.uplinks()}
     found: dict[UUID, Target] = {}
-    for view in _monitored(host, views):
+    for view in _monitored(views):
         link = ports.uplink_of(view.network.number)
         monitor = view.pool.monitor
-        if monitor is None or link is None:
+        ours = _ours(host, view)
+        if monitor is None or link is None or not ours:
             continue
         backends = _backends(host, view, drivers)
         own = addresses.get(view.network.name, ())
-        for m in view.members:
-            if m.place is None or not m.place.running:
-                continue
+        for m, place in ours:
             backend = backends.get(m.member.id)
-            hop = _hop(m.place, backend, link, hops)
+            hop = _hop(place, backend, link, hops)
             if not hop.is_asked_for:
                 target = _target(view, m, hop.mac or _NOWHERE, monitor, link)
                 target = _on_its_way(target, view.pool, backend, own)
-                found[m.member.id] = _unless(hop.obstacle, target)
+                target = _shared(_unless(hop.obstacle, target), host, view.pool, place)
+                if target.is_directed or target.source:
+                    found[m.member.id] = target
     return found
+
+
+def _ours(host: str, view: PoolView) -> list[tuple[MemberView, Placement]]:
+    """The running members that a host has to probe."""
+    running = [(m, m.place) for m in view.members if m.place is not None and m.place.running]
+    if host in view.pool.directors:
+        return running
+    return [(m, place) for m, place in running if _is_on(host, place)]
+
+
+def _is_on(host: str, place: Placement) -> bool:
+    return place.host == host and not place.is_remote
+
+
+def _shared(target: Target, host: str, pool: Pool, place: Placement) -> Target:
+    """Who else probes it, or hears of it."""
+    directors = tuple(name for name in pool.directors if name != host)
+    return replace(
+        target,
+        is_directed=host in pool.directors,
+        home="" if place.is_remote or place.host == host else place.host,
+        listeners=directors if _is_on(host, place) and target.source else (),
+    )
 
 
 def switched_off(host: str, views: Iterable[PoolView]) -> frozenset[UUID]:
     """The members of those pools that cannot be probed because their servers are off."""
     return frozenset(
         m.member.id
-        for view in _monitored(host, views)
+        for view in _monitored(views)
+        if host in view.pool.directors
         for m in view.members
         if not m.removing and (m.place is None or not m.place.running)
     )
 
 
-def _monitored(host: str, views: Iterable[PoolView]) -> list[PoolView]:
-    return [
-        view
-        for view in views
-        if not view.removing and view.pool.monitor and host in view.pool.directors
-    ]
+def _monitored(views: Iterable[PoolView]) -> list[PoolView]:
+    return [v for v in views if not v.removing and v.pool.monitor and v.pool.directors]
 
 
 def _backends(
     host: str, view: PoolView, drivers: Mapping[str, DataPlaneDriver]
 ) -> dict[UUID, Backend]:
-    """How the traffic goes to each member, which probes follow."""
-    driver = drivers.get(view.pool.data_plane)
-    plane = driver.compile(view, host, frozenset()) if driver else None
+    """How the traffic goes to each member, from any director, which probes follow."""
+    driver, directors = drivers.get(view.pool.data_plane), view.pool.directors
+    director = host if host in directors else directors[0]
+    plane = driver.compile(view, director, frozenset()) if driver else None
     frontend = plane.frontend if plane else None
     return {b.member_id: b for b in frontend.backends} if frontend else {}
 

@@ -257,11 +257,11 @@ def snapshot(session: Session, host: str, now: float) -> Snapshot:
 
 
 def _peers(session: Session, host: str, views: Iterable[PoolView]) -> tuple[Peer, ...]:
-    """The hosts that have to do with its pools, itself included; nobody if there is no other."""
-    groups = [{*v.pool.directors, *_homes(v)} for v in views if not v.removing]
-    names = {name for group in groups if host in group for name in group}
+    """Those that the host talks with past the control plane, itself included; nobody if none."""
+    names = {name for view in views if not view.removing for name in _concerned(host, view)}
     if names <= {host}:
         return ()
+    names.add(host)
     query = select(HostRow).where(HostRow.name.in_(sorted(names))).order_by(HostRow.name)
     return tuple(
         Peer(
@@ -273,9 +273,11 @@ def _peers(session: Session, host: str, views: Iterable[PoolView]) -> tuple[Peer
     )
 
 
-def _homes(view: PoolView) -> set[str]:
-    """The hosts of a pool's guests."""
-    return {m.place.host for m in view.members if m.place and m.place.host}
+def _concerned(host: str, view: PoolView) -> set[str]:
+    """For a pool's director the other ones and the hosts of guests; for these the directors."""
+    homes = {m.place.host for m in view.members if m.place and m.place.host}
+    directors = set(view.pool.directors)
+    return directors | homes if host in directors else directors if host in homes else set()
 
 
 def _quarantined(session: Session, host: str) -> list[PoolView]:

@@ -24,10 +24,13 @@ _TAG = 16
 _LOAD = struct.Struct("!dd")
 _SIGN = struct.Struct("!16s16s16s2s2sBH")
 _ENTRY = struct.Struct("!16s16s2s2sBBBHH16s")
+_RUN = struct.Struct("!16sB")
 LONGEST = 1400
 MOST_ENTRIES = 21
 MOST_SIGNS = 22
 OLDEST_SIGN = 0xFFFF
+MOST_RUNS = 64
+MOST_MISSES = 0xFF
 _WINDOW = 1024
 LONGEST_IDLE = 0xFFFF
 
@@ -37,7 +40,8 @@ class Kind(IntEnum):
 
     ``HELLO``: I am here, and this is how far my numbers are. ``FLOWS``: connections that I
     forward. ``WANT``: tell me all of them. ``DONE``: those were all. ``LOAD``: how much I have to
-    do. ``ENDED``: connections that guests of mine have ended.
+    do. ``ENDED``: connections that guests of mine have ended. ``HEALTH``: what my guests have
+    answered to my probes.
     """
 
     HELLO = 1
@@ -46,6 +50,7 @@ class Kind(IntEnum):
     DONE = 4
     LOAD = 5
     ENDED = 6
+    HEALTH = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,10 @@ class Sign(NamedTuple):
     port: bytes
     kind: SignKind
     age: int
+
+
+Run = tuple[bytes, int]
+"""A member, and how many probes of its host it has missed in a row, at most `MOST_MISSES`."""
 
 
 def seal(message: Message, number: int, secret: bytes) -> bytes:
@@ -187,6 +196,20 @@ def load_of(body: bytes) -> Load:
     if not (math.isfinite(value) and math.isfinite(limit)):
         raise ValueError("a load without end")
     return Load(value, limit)
+
+
+def run_bodies(told: Iterable[Run]) -> Iterator[bytes]:
+    """What a host says of its guests, as bodies of messages that are short enough."""
+    waiting = iter(told)
+    while batch := tuple(islice(waiting, MOST_RUNS)):
+        yield b"".join(_RUN.pack(*run) for run in batch)
+
+
+def runs(body: bytes) -> Iterator[Run]:
+    """What a host says in a body. ValueError when it has another length."""
+    if len(body) % _RUN.size:
+        raise ValueError(f"{len(body)} octets say nothing of members")
+    return _RUN.iter_unpack(body)
 
 
 class Window:

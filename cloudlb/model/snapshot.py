@@ -56,7 +56,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A host that directs pools together with others, and where these reach it."""
+    """A host that others talk with past the control plane, and where these reach it."""
 
     host: str
     management: Address | None = None
@@ -80,9 +80,9 @@ class Snapshot:
     """All that is wanted of ``host`` at a generation; nothing that is absent is wanted.
 
     ``networks`` are those that the host maps, with or without pools, and ``claims`` the addresses
-    of all their pools: the host's guests may hold these, but not announce them. ``peers`` are the
-    hosts that have to do with its pools, this one among them, if there are others; ``keys`` are
-    theirs.
+    of all their pools: the host's guests may hold these, but not announce them. ``peers``, this
+    host among them, are for a pool's director the others and the hosts of members, for these the
+    directors; ``keys`` are theirs.
     """
 
     host: str

@@ -142,6 +142,52 @@ def test_directors_in_groups_get_the_keys_of_their_messages(pairs: Control) -> N
     assert pairs.agents["d3"].pull().keys == (), "it has nobody to talk with"
 
 
+MONITOR = {"type": "tcp"}
+
+
+@pytest.fixture
+def watched(pairs: Control) -> dict[str, Any]:
+    """A pool of d1 and d2 with a monitor and a member on c1, which can be reached."""
+    pairs.agents["c1"].management = "198.51.100.9"
+    pairs.agents["c1"].tell_inventory()
+    pool = pairs.pool(directors=PAIR, monitor=MONITOR, members=[{"server": "web1"}])
+    pairs.conductor.renew_keys()
+    return pool
+
+
+@pytest.mark.requirement("L13")
+def test_the_host_of_a_probed_member_and_its_directors_know_each_other(
+    pairs: Control, watched: dict[str, Any]
+) -> None:
+    snapshots = [pairs.agents[name].pull() for name in ("c1", "d1", "d2")]
+    for snapshot in snapshots:
+        assert [peer.host for peer in snapshot.peers] == ["c1", "d1", "d2"]
+        assert snapshot.peers[0].management == ip_address("198.51.100.9")
+        assert snapshot.keys == snapshots[0].keys != ()
+    (view,) = snapshots[0].pools
+    assert view.pool.monitor is not None
+    assert pairs.agents["d3"].pull().peers == ()
+
+
+def test_without_a_monitor_a_members_host_has_nobody_to_tell(
+    pairs: Control, watched: dict[str, Any]
+) -> None:
+    pairs.patch(f"/v1/pools/{watched['id']}", {"pool": {"monitor": None}})
+    assert pairs.agents["c1"].pull().peers == ()
+    assert [peer.host for peer in pairs.agents["d1"].pull().peers] == PAIR
+
+
+def test_a_director_hears_from_the_host_to_which_a_member_has_moved(
+    pairs: Control, watched: dict[str, Any]
+) -> None:
+    pairs.agents["c2"].management = "198.51.100.10"
+    (moved,) = [s for s in pairs.agents["c1"].servers.values() if s.name == "web1"]
+    pairs.agents["c1"].lost("web1")
+    pairs.agents["c2"].found(moved)
+    assert [peer.host for peer in pairs.agents["d1"].pull().peers] == ["c2", "d1", "d2"]
+    assert pairs.agents["c1"].pull().peers == ()
+
+
 def test_a_key_is_exchanged_when_it_is_old_and_the_one_before_stays_good(pairs: Control) -> None:
     pairs.pool(directors=PAIR)
     numbers = []

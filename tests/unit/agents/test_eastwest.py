@@ -15,13 +15,15 @@ import pytest
 
 from cloudlb.agents.circle import Circle, circle
 from cloudlb.agents.eastwest import EastWest
+from cloudlb.agents.witness import Witness
 from cloudlb.engines.base import Sharer
-from cloudlb.model.eastwest import FlowEntry, Sign, SignKind
+from cloudlb.model.eastwest import FlowEntry, Run, Sign, SignKind
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Uplink
 from cloudlb.model.load import Load
 from cloudlb.model.snapshot import Key, Peer, PoolView
 from tests.planes import member_id
+from tests.unit.agents.wire import target
 from tests.views import member, view
 
 POOL = view(directors=("d1", "d2"), virtual_router=9)
@@ -113,6 +115,8 @@ class Director:
         address = ip_address(f"127.0.0.{number}") if number else None
         self.late = 0.0
         self.doubted: set[UUID] = set()
+        self.witness = Witness()
+        self.heard: list[tuple[str, Run]] = []
         self.talk = EastWest(
             self.name,
             address,
@@ -121,14 +125,25 @@ class Director:
             threading.RLock(),
             self.doubted.update,
             lambda: time.monotonic() + self.late,
+            witness=self.witness,
+            heard=self._hear,
         )
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.talk.run, args=(self.stopping,))
         self.thread.start()
 
+    def _hear(self, host: str, told: Iterable[Run]) -> None:
+        self.heard += [(host, run) for run in told]
+
     def want(self, keys: Iterable[Key] = KEYS, pool: PoolView = POOL) -> "Director":
         self.talk.want(circle(self.name, [pool], PEERS, tuple(keys)))
         return self
+
+    def tells(self, misses: int, *directors: str) -> None:
+        """Its guest, the first member, has missed so many probes."""
+        guest = target(listeners=directors)
+        self.witness.follow({guest.member_id: guest})
+        self.witness.note(guest, misses)
 
     def stop(self) -> None:
         self.stopping.set()
@@ -347,9 +362,9 @@ def test_hosts_of_guests_do_not_keep_a_director_from_being_ready(
 def test_the_circle_has_the_directors_of_a_hosts_guests_and_the_homes_of_a_directors() -> None:
     home, first = (circle(name, [SERVED], PEERS, KEYS) for name in ("d3", "d1"))
     assert home.directors == {SERVED.pool.id.bytes: frozenset({"d1", "d2"})}
-    assert (home.homes, home.sharers) == ({}, frozenset())
+    assert (home.homes, home.sharing) == ({}, frozenset())
     assert first.homes == {member_id(1).bytes: "d3", member_id(2).bytes: "d4"}
-    assert first.sharers == {"d2"}
+    assert first.sharing == {"d2"}
 
 
 @pytest.mark.requirement("D8")
@@ -367,3 +382,52 @@ def test_who_has_asked_before_it_was_known_to_direct_the_pool_is_told_afterwards
     assert second.table.entries == set()
     first.want()
     until("the second has heard", lambda: second.table.entries == {entry(1), entry(2)})
+
+
+class TestHealth:
+    """A host that shares no connections tells directors of its guests."""
+
+    alone = view(directors=("d1",))
+
+    def _want(self, *hosts: Director, keys: Iterable[Key] = KEYS) -> None:
+        for host in hosts:
+            host.talk.want(circle(host.name, [self.alone], PEERS, tuple(keys)))
+
+    @pytest.mark.requirement("L13")
+    def test_a_director_hears_of_a_guest_at_once(self, start: Callable[[int], Director]) -> None:
+        director, host = start(1), start(2)
+        self._want(director, host)
+        for misses in (0, 1, 2):
+            host.tells(misses, "d1")
+            word = ("d2", (member_id(1).bytes, misses))
+            until("it is heard", lambda word=word: word in director.heard)
+
+    def test_it_is_ready_without_the_hosts_of_members(
+        self, start: Callable[[int], Director]
+    ) -> None:
+        director = start(1)
+        self._want(director)
+        assert director.talk.is_ready()
+
+    def test_a_word_that_was_signed_with_another_key_is_not_heard(
+        self, start: Callable[[int], Director]
+    ) -> None:
+        director, host = start(1), start(2)
+        self._want(director)
+        self._want(host, keys=[Key(1, "bb" * 32, age=400.0)])
+        host.tells(3, "d1")
+        until("it has told", lambda: not host.witness.due())
+        self._want(host)
+        host.tells(1, "d1")
+        until("the next is heard", lambda: director.heard)
+        assert director.heard == [("d2", (member_id(1).bytes, 1))]
+
+    def test_hosts_that_share_no_pool_are_not_told_of_connections(
+        self, start: Callable[[int], Director]
+    ) -> None:
+        director, host = start(1), start(2)
+        self._want(director, host)
+        director.table.add(entry(1))
+        host.tells(0, "d1")
+        until("it is heard", lambda: director.heard)
+        assert host.table.entries == set()

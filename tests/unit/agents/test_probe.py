@@ -314,7 +314,7 @@ class TestRhythm:
         assert self._probes_in(director, 20) == 4
 
     def test_many_members_are_asked_evenly_over_the_interval(self, director: Director) -> None:
-        director.prober._spread = random.Random(13).random
+        director.prober._rounds._spread = random.Random(13).random
         director.probes(*(target(number) for number in range(200)))
         assert len(director.members()) == 200
         director.clock.pass_seconds(10)
@@ -354,7 +354,7 @@ class TestDoubt:
 
     def _doubted(self, director: Director) -> Packet:
         """The probe that is sent at once, long before the next one is due."""
-        director.prober.doubt([member_id(1), member_id(9)])
+        director.prober.hurry([member_id(1), member_id(9)])
         director.turn()
         (request,) = director.wire.asked()
         return request
@@ -387,7 +387,7 @@ class TestDoubt:
 
     def test_many_complaints_make_one_probe(self, alive: Director) -> None:
         self._doubted(alive)
-        alive.prober.doubt([member_id(1)])
+        alive.prober.hurry([member_id(1)])
         alive.turn()
         assert alive.wire.asked() == []
 
@@ -403,7 +403,7 @@ class TestDoubt:
     def test_one_that_is_dead_is_asked_in_its_rhythm(self, alive: Director) -> None:
         for _ in range(3):
             alive.missed()
-        alive.prober.doubt([member_id(1)])
+        alive.prober.hurry([member_id(1)])
         alive.turn()
         assert alive.wire.asked() == []
 

@@ -72,9 +72,11 @@ def ports() -> Ports:
     return made
 
 
-def _targets(ports: Ports, *views: PoolView, hops: Hops | None = None) -> dict[UUID, Target]:
+def _targets(
+    ports: Ports, *views: PoolView, hops: Hops | None = None, host: str = "d1"
+) -> dict[UUID, Target]:
     inventory: Any = Uplinks()
-    return targets("d1", views, DRIVERS, ports, inventory, hops or Hops())
+    return targets(host, views, DRIVERS, ports, inventory, hops or Hops())
 
 
 def _numbers(members: Iterable[UUID]) -> set[int]:
@@ -94,6 +96,7 @@ def test_a_target_names_the_whole_way(ports: Ports) -> None:
             mac(1),
             ip_address("192.0.2.1"),
             VIP4 + 1,
+            home="c1",
         )
     }
 
@@ -139,6 +142,42 @@ def test_a_tunnel_that_has_no_two_ends_is_not_probed_for_a_reason(
 ) -> None:
     (found,) = _targets(ports, one).values()
     assert (found.source, found.obstacle) == (None, obstacle)
+
+
+class TestHosts:
+    """A guest's own host probes it for directors elsewhere, as they do."""
+
+    def test_it_asks_its_own_guests_and_tells_the_directors(self, ports: Ports) -> None:
+        one = view(member(1, "c1"), member(2, "c2"), monitor=MONITOR, directors=("d1", "d2"))
+        as_director = _targets(ports, one)[member_id(1)]
+        found = _targets(ports, one, host="c1")
+        assert found == {
+            member_id(1): replace(as_director, is_directed=False, home="", listeners=("d1", "d2"))
+        }
+
+    def test_through_the_tunnel_too(self, ports: Ports) -> None:
+        (found,) = _targets(ports, _behind_tunnel(OWN4), host="c1").values()
+        assert found.tunnel == Tunnel(ip_address("192.0.2.1"), OWN4)
+
+    def test_one_that_directs_as_well_tells_the_others(self, ports: Ports) -> None:
+        one = view(member(1, "c1"), member(2, "d1"), monitor=MONITOR, directors=("c1", "d1"))
+        found = _targets(ports, one)
+        said = [(found[member_id(n)].home, found[member_id(n)].listeners) for n in (1, 2)]
+        assert said == [("c1", ()), ("", ("c1",))]
+
+    def test_the_only_director_tells_nobody(self, ports: Ports) -> None:
+        (found,) = _targets(ports, view(member(1, "d1"), monitor=MONITOR)).values()
+        assert (found.is_directed, found.home, found.listeners) == (True, "", ())
+
+    def test_of_a_guest_that_it_cannot_probe_it_says_nothing(self, ports: Ports) -> None:
+        inventory: Any = Uplinks(())
+        one = view(member(1, "c1"), monitor=MONITOR)
+        assert targets("c1", [one], DRIVERS, ports, inventory, Hops()) == {}
+
+    def test_that_its_guest_is_off_is_the_directors_word(self) -> None:
+        one = view(member(1, "c1", running=False), monitor=MONITOR)
+        assert switched_off("c1", [one]) == frozenset()
+        assert switched_off("d1", [one]) == {member_id(1)}
 
 
 def test_a_director_without_an_address_of_the_family_says_so(ports: Ports) -> None:

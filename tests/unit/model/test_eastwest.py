@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from cloudlb.model.eastwest import (
     LONGEST,
+    MOST_MISSES,
     FlowEntry,
     Kind,
     Message,
+    Run,
     Sign,
     SignKind,
     Window,
@@ -19,6 +21,8 @@ from cloudlb.model.eastwest import (
     entries,
     load_body,
     load_of,
+    run_bodies,
+    runs,
     seal,
     sign_bodies,
     signs_of,
@@ -173,3 +177,28 @@ def test_a_load_is_read_as_it_was_written() -> None:
 def test_what_is_no_load_is_refused(body: bytes) -> None:
     with pytest.raises(ValueError, match="load"):
         load_of(body)
+
+
+run = st.tuples(octets16, st.integers(0, MOST_MISSES))
+
+
+@given(st.lists(run, max_size=300))
+def test_what_a_host_says_of_its_guests_comes_back_as_it_was(told: list[Run]) -> None:
+    assert [one for body in run_bodies(told) for one in runs(body)] == told
+
+
+@given(st.lists(run, min_size=200, max_size=200))
+def test_of_many_guests_it_says_so_in_several_messages(told: list[Run]) -> None:
+    longest = "x" * 255
+    sealed = [seal(Message(Kind.HEALTH, longest, 0, 0, b), 1, b"") for b in run_bodies(told)]
+    assert len(sealed) > 1
+    assert max(map(len, sealed)) <= LONGEST
+
+
+@given(st.binary(max_size=1400))
+def test_other_octets_say_nothing_of_guests(noise: bytes) -> None:
+    if len(noise) % 17:
+        with pytest.raises(ValueError, match="members"):
+            runs(noise)
+    else:
+        assert b"".join(run_bodies(runs(noise))) == noise
