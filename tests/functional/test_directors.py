@@ -169,14 +169,6 @@ def test_the_host_of_a_probed_member_and_its_directors_know_each_other(
     assert pairs.agents["d3"].pull().peers == ()
 
 
-def test_without_a_monitor_a_members_host_has_nobody_to_tell(
-    pairs: Control, watched: dict[str, Any]
-) -> None:
-    pairs.patch(f"/v1/pools/{watched['id']}", {"pool": {"monitor": None}})
-    assert pairs.agents["c1"].pull().peers == ()
-    assert [peer.host for peer in pairs.agents["d1"].pull().peers] == PAIR
-
-
 def test_a_director_hears_from_the_host_to_which_a_member_has_moved(
     pairs: Control, watched: dict[str, Any]
 ) -> None:

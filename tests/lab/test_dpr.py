@@ -15,10 +15,11 @@ from cloudlb.lab.load import ECHO_PORT, harm
 from cloudlb.lab.services import config_path
 from cloudlb.lab.traffic import Load
 from cloudlb.model.pool import Forwarding
+from tests.lab.churn import change_at_random
 from tests.lab.control import TCP_MONITOR, Cloud, Sniffer, ask_udp, get, url, wait_until
 from tests.lab.pairs import ALL, announcers, elects, route, shared, unharmed, unplugged
 from tests.lab.wire import Capture, make_known, without_offloads
-from tests.soak import choose
+from tests.soak import choose, count
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
 WAYS = pytest.mark.parametrize("forwarding", [way.value for way in Forwarding])
@@ -396,3 +397,18 @@ def test_a_host_that_is_not_heard_gets_nothing_until_it_is_heard_again(
         agent.start()
         wait_until("it is heard", lambda: _answering_host(lab, pool) == second)
     assert begun.result["broken"] == 0, begun.result
+
+
+@pytest.mark.requirement("L9")
+@pytest.mark.requirement("D8")
+@pytest.mark.parametrize(
+    ("forwarding", "version"),
+    choose([("dr", 4)], [("dr", 6), ("tun", 4), ("tun", 6), ("nat", 4), ("nat", 6)]),
+)
+def test_random_changes_break_no_connection(
+    lab: Lab, cloud: Cloud, forwarding: str, version: int
+) -> None:
+    pool = distributed(cloud, ALL, version, forwarding)
+    with Load.flows(lab, pool["address"], 60, interval=0.2) as load:
+        change_at_random(cloud, pool, [0, 1, 5], count(25, 1000))
+    assert not harm(load.result), load.result

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Traffic goes on while parts die, come back, and pools change."""
 
-import random
 import time
-from typing import Any
 
 import pytest
 
@@ -11,7 +9,9 @@ from cloudlb.lab.hypervisor import virsh
 from cloudlb.lab.lab import Lab
 from cloudlb.lab.load import harm
 from cloudlb.lab.traffic import Load
+from tests.lab.churn import change_at_random
 from tests.lab.control import Cloud, get, url, wait_agent_without_conductor, wait_until
+from tests.lab.wire import make_known
 from tests.soak import choose, count
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
@@ -93,50 +93,30 @@ def test_what_became_stale_while_an_agent_was_dead_is_removed(lab: Lab, cloud: C
 
 @pytest.mark.requirement("L9")
 @pytest.mark.parametrize(
-    ("scheduler", "version"),
-    choose([("round_robin", 4), ("source_hash", 6)], [("round_robin", 6), ("source_hash", 4)]),
+    ("data_plane", "scheduler", "version"),
+    choose(
+        [("dr", "round_robin", 4), ("anycast_mac", "source_hash", 6)],
+        [
+            ("dr", "round_robin", 6),
+            ("dr", "source_hash", 4),
+            ("tun", "round_robin", 6),
+            ("tun", "source_hash", 4),
+            ("nat", "round_robin", 4),
+            ("nat", "source_hash", 6),
+        ],
+    ),
 )
 def test_random_changes_of_a_pool_break_no_connection(
-    lab: Lab, cloud: Cloud, scheduler: str, version: int
+    lab: Lab, cloud: Cloud, data_plane: str, scheduler: str, version: int
 ) -> None:
-    rng = random.Random(scheduler)
-    pool = cloud.pool(ALL, version, scheduler=scheduler)
-    present = dict.fromkeys(ALL)
+    make_known(lab, cloud)
+    members = [{"server": name} for name in ALL]
+    holders = [] if data_plane == "nat" else ALL
+    fields = {"data_plane": data_plane, "scheduler": scheduler, "members": members}
+    pool = cloud.pool(holders, version, **fields)
     with Load.flows(lab, pool["address"], 60, interval=0.2) as load:
-        for _ in range(count(25, 1000)):
-            _change_something(cloud, pool, present, rng, WEIGHTS[scheduler])
+        change_at_random(cloud, pool, WEIGHTS[scheduler], count(25, 1000))
     assert not harm(load.result), load.result
-
-
-def _change_something(
-    cloud: Cloud,
-    pool: dict[str, Any],
-    present: dict[str, None],
-    rng: random.Random,
-    weights: list[int],
-) -> None:
-    """Add, remove, re-weight or close a member, without waiting for the hosts."""
-    members = f"/pools/{pool['id']}/members"
-    name = rng.choice(ALL)
-    if name not in present:
-        answer = cloud.request("POST", members, {"member": {"server": name}})
-        if answer[0] < 300:
-            present[name] = None
-        return
-    member = next(
-        m for m in cloud.show(pool)["members"] if m["server_name"] == name and not m["removing"]
-    )
-    change = rng.choice(["remove", "weight", "close"])
-    if change == "remove":
-        cloud.ok("DELETE", f"{members}/{member['id']}")
-        del present[name]
-    else:
-        fields = (
-            {"weight": rng.choice(weights)}
-            if change == "weight"
-            else {"admin_state_up": not member["admin_state_up"]}
-        )
-        cloud.ok("PATCH", f"{members}/{member['id']}", {"member": fields})
 
 
 @pytest.mark.requirement("L9")
