@@ -14,7 +14,7 @@ from benchmarks.service import AT_ONCE, NAMES, SEGMENT
 ROUNDS = 7
 _BASE = "nft dnat"
 _OWN = "cloudlb "
-_HERE = tuple(name for name in NAMES if not name.startswith("ipvs"))
+HERE = tuple(name for name in NAMES if not name.startswith("ipvs"))
 """This machine's kernel may have no LVS."""
 
 Samples = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -38,8 +38,8 @@ _FIGURES: dict[str, tuple[Figure, ...]] = {
 
 def measure(context: Context) -> Result:
     """Run `benchmarks.service` in a guest that counts instructions, and on this machine."""
-    counted = json.loads(counting.output(context, "service", "--requests", "256"))
-    timed = sandbox.output("service", "--rounds", str(ROUNDS), *_HERE)
+    counted = json.loads(counting.output(context, "service"))
+    timed = sandbox.output("service", "--rounds", str(ROUNDS), *HERE)
     found = lines(counted, "instructions") + lines(timed, "time, this machine's kernel")
     where = f"{counting.WHERE} where these are named"
     return Result(found, {"instructions": counted, "time": timed}, where)

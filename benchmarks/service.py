@@ -99,7 +99,7 @@ def main() -> None:
     """Print the samples."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=512)
+    parser.add_argument("--requests", type=int, default=128)
     parser.add_argument("--octets", type=int, default=1 << 22)
     parser.add_argument("names", nargs="*", default=NAMES)
     options = parser.parse_args()
