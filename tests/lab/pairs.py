@@ -2,6 +2,8 @@
 """Two directors of a lab in the words of tests: who announces, and what befalls them."""
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +38,13 @@ def elected(cloud: Cloud, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def number(host: Host, name: str) -> int:
     """A process of a director's election, by the file that has its number."""
     return int((host.root / "var/lib/cloudlb/election" / name).read_text())
+
+
+def kill_election(host: Host) -> None:
+    """SIGKILL to all that elects on a host: nobody says goodbye."""
+    for name in ("pid", "keepalived.pid", "vrrp.pid"):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number(host, name), signal.SIGKILL)
 
 
 def elects(host: Host) -> bool:

@@ -115,9 +115,9 @@ def test_a_dead_members_flows_wait_move_or_are_reset_as_the_pool_says(
     pool = anycast(cloud, ["vm1", "vm3"], monitor={"type": "icmp"}, down_action=action)
     wait_until("both are online", lambda: _healths(cloud, pool) == {"online"})
     with (
+        Capture(lab.host("client"), pool["address"], "eth0") as capture,
         Load.flows(lab, pool["address"], 8, interval=0.3) as load,
         Datagrams(lab, pool) as datagrams,
-        Capture(lab.host("client"), pool["address"], "eth0") as capture,
     ):
         first = {port: datagrams.server(port) for port in range(4)}
         assert sorted(first.values()) == ["vm1", "vm1", "vm3", "vm3"]

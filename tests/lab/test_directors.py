@@ -25,6 +25,7 @@ from tests.lab.pairs import (
     announcer,
     announcers,
     elects,
+    kill_election,
     neighbour,
     number,
     parted,
@@ -54,13 +55,6 @@ def answered_by_the_first(lab: Lab, pool: dict[str, Any]) -> Iterator[None]:
     first = lab.host(FIRST).spec.lan_mac
     assert {mac for mac, _ in sniffer.claims} == {first}
     assert sniffer.claims[first, "arp-reply"] >= asking.asked > 0
-
-
-def kill_election(host: Host) -> None:
-    """SIGKILL to all that elects on a host: nobody says goodbye."""
-    for name in ("pid", "keepalived.pid", "vrrp.pid"):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(number(host, name), signal.SIGKILL)
 
 
 @pytest.mark.requirement("L14")

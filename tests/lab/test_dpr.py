@@ -17,35 +17,21 @@ from cloudlb.lab.traffic import Load
 from cloudlb.model.pool import Forwarding
 from tests.lab.churn import change_at_random
 from tests.lab.control import TCP_MONITOR, Cloud, Sniffer, ask_udp, get, url, wait_until
-from tests.lab.pairs import ALL, announcers, elects, route, shared, unharmed, unplugged
-from tests.lab.wire import Capture, make_known, without_offloads
+from tests.lab.pairs import (
+    ALL,
+    announcers,
+    route,
+    shared,
+    unplugged,
+)
+from tests.lab.spread import HOSTS, bridge_mac, distributed
+from tests.lab.wire import Capture, without_offloads
 from tests.soak import choose, count
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
 WAYS = pytest.mark.parametrize("forwarding", [way.value for way in Forwarding])
-HOSTS = ("compute1", "compute2")
 LIMIT = 10
 BODY = bytes(i % 251 for i in range(251)) * 12000
-
-
-def distributed(
-    cloud: Cloud, names: list[str], version: int = 4, forwarding: str = "dr", **fields: Any
-) -> dict[str, Any]:
-    """A pool that its members' hosts direct; guests hold its address unless it is translated."""
-    if forwarding != "dr":
-        make_known(cloud.lab, cloud)
-    holders = [] if forwarding == "nat" else names
-    spec = {"data_plane": "dpr", "scheduler": "flow_hash", "forwarding": forwarding} | fields
-    members = [{"server": name} for name in names]
-    wait_until("elections for other pools have ended", lambda: not any(map(elects, _hosts(cloud))))
-    pool = cloud.pool(holders, version, members=members, **spec)
-    if len(pool["directors"]) > 1:
-        wait_until("one host announces", lambda: len(announcers(cloud, pool)) == 1)
-    return pool
-
-
-def _hosts(cloud: Cloud) -> list[Any]:
-    return [cloud.lab.host(name) for name in HOSTS]
 
 
 @pytest.mark.requirement("D1")
@@ -79,12 +65,7 @@ def test_one_host_answers_for_the_address_on_the_link(
     assert (result["failed"], set(result["servers"])) == (0, set(ALL))
     (elected,) = announcers(cloud, pool)
     macs = {source for source, _ in sniffer.claims}
-    assert macs <= {_bridge_mac(lab, elected)}, sniffer.claims
-
-
-def _bridge_mac(lab: Lab, name: str) -> str:
-    shown = lab.host(name).run(["cat", "/sys/class/net/br0/address"])
-    return shown.stdout.strip()
+    assert macs <= {bridge_mac(lab, elected)}, sniffer.claims
 
 
 @pytest.mark.requirement("D2")
@@ -149,7 +130,7 @@ def _has_realized(cloud: Cloud, pool: dict[str, Any], host: str) -> bool:
 def _check_hops(lab: Lab, entry: str, frames: dict[str, list[bytes]]) -> None:
     """What the entry host sent on reached the other one's guests, which sent none of it on."""
     (other,) = set(HOSTS) - {entry}
-    sent = {name: _bridge_mac(lab, name) for name in HOSTS}
+    sent = {name: bridge_mac(lab, name) for name in HOSTS}
     guests = {g.spec.mac for g in lab.guests if g.spec.home == other}
     forwarded = [f for f in frames[other] if f[6:12].hex(":") == sent[entry] and _is_ip(f)]
     assert len(forwarded) >= 20 * 4
@@ -234,51 +215,6 @@ def test_the_death_of_a_host_breaks_no_connection_that_another_one_serves(
             wait_until("the other one announces", lambda: announcers(cloud, pool) == {left})
         wait_until("all are back", lambda: _healths(cloud, pool) == {"online"}, seconds=30)
     assert not served & load.result["broken_on"].keys(), load.result
-
-
-@pytest.mark.requirement("D13")
-@FAMILIES
-def test_a_client_that_knows_a_dead_hosts_address_only_is_served_by_the_survivor(
-    lab: Lab, cloud: Cloud, version: int
-) -> None:
-    """Each host has an address of its own; that of the other one is as if nothing had happened.
-
-    The members that serve are on the host that stays, so what is lost is lost on the way.
-    """
-    first = distributed(cloud, ["vm1", "vm3", "vm4"], version, entry_host=HOSTS[0])
-    second = cloud.pool(
-        ["vm1", "vm3", "vm4"],
-        version,
-        data_plane="dpr",
-        scheduler="flow_hash",
-        entry_host=HOSTS[1],
-    )
-    for pool in (first, second):
-        idle = cloud.members(pool)["vm1"]["id"]
-        cloud.change(pool, "PATCH", f"/members/{idle}", {"member": {"weight": 0}})
-    for pool, host in zip((first, second), HOSTS, strict=True):
-        _wait_for(cloud, pool, host)
-    with unharmed(lab, first), unharmed(lab, second):
-        with Sniffer(lab, second["address"]) as sniffer:
-            with unplugged(lab, HOSTS[0], "lan", "mgmt"):
-                wait_until("the client was told", lambda: _hop(lab, first) == HOSTS[1])
-                result = Load.count(lab, url(first), 40)
-                assert (result["failed"], set(result["servers"])) == (0, {"vm3", "vm4"})
-            wait_until("it is taken back", lambda: _hop(lab, first) == HOSTS[0], seconds=40)
-        _wait_for(cloud, first, HOSTS[0])
-        result = Load.count(lab, url(first), 40)
-        assert (result["failed"], set(result["servers"])) == (0, {"vm3", "vm4"})
-    assert {mac for mac, _ in sniffer.claims} <= {_bridge_mac(lab, HOSTS[1])}, sniffer.claims
-
-
-def _wait_for(cloud: Cloud, pool: dict[str, Any], host: str) -> None:
-    wait_until(f"{host} announces", lambda: announcers(cloud, pool) == {host})
-
-
-def _hop(lab: Lab, pool: dict[str, Any]) -> str:
-    """The host that the client sends to."""
-    shown = lab.host("client").run(["ip", "neigh", "show", pool["address"]]).stdout
-    return next((name for name in HOSTS if _bridge_mac(lab, name) in shown), "")
 
 
 def _healths(cloud: Cloud, pool: dict[str, Any]) -> set[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cloudlb.engines import ipvs
-from cloudlb.model.dataplane import Algorithm, Mode, Plane
+from cloudlb.model.dataplane import Algorithm, BackendState, Mode, Plane
 from cloudlb.model.errors import EngineError
 from cloudlb.model.pool import Persistence, Port, Protocol
 from cloudlb.net.ipvs import Method, Server, Service, Virtual
@@ -74,3 +74,17 @@ def test_only_tunnels_lead_to_a_member_of_the_other_family() -> None:
     assert not ipvs._is_reached(director([other], address=VIP4), other)
     assert ipvs._is_reached(director([other], address=VIP6), other)
     assert ipvs._is_reached(director([other], address=VIP4), replace(other, mode=Mode.TUN))
+
+
+@pytest.mark.parametrize("state", [BackendState.DESERTED, BackendState.CUT])
+def test_a_dead_member_gets_nothing_new_and_giving_it_up_is_refused(state: BackendState) -> None:
+    wanted = plane()
+    assert wanted.frontend
+    first, *others = wanted.frontend.backends
+    backends = (replace(first, state=state), *others)
+    given_up = replace(wanted, frontend=replace(wanted.frontend, backends=backends))
+    for _, servers in ipvs._services(given_up).values():
+        assert servers[own(1)].weight == 0
+    ipvs._complain(wanted)
+    with pytest.raises(EngineError, match="LVS keeps the connections of dead members"):
+        ipvs._complain(given_up)
