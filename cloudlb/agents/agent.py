@@ -11,7 +11,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,6 @@ from cloudlb.agents.upkeep import Attempts, Chore, Upkeep
 from cloudlb.agents.witness import Witness
 from cloudlb.drivers.base import DataPlaneDriver
 from cloudlb.engines.base import Engine
-from cloudlb.model.eastwest import Run
 from cloudlb.model.errors import EngineError, Unavailable
 from cloudlb.model.host import Role
 from cloudlb.model.load import Load, Measures
@@ -124,12 +123,11 @@ class Agent:
         self._pools = self._make_pools()
         self._libvirt = _libvirt(settings, self._stirred.set)
         self._inventory = self._make_inventory()
-        self._witness = Witness()
+        self._witness, suspects = Witness(), self._pools.idle_backends()
+        self._prober = Prober(self._judged, suspects=suspects, witness=self._witness)
         self._east_west = self._make_east_west()
         self._scales = self._make_scales()
         self._elections = self._make_elections()
-        suspects = self._pools.idle_backends()
-        self._prober = Prober(self._judged, suspects=suspects, witness=self._witness)
 
     def _make_reporter(self) -> Reporter:
         return Reporter(
@@ -179,9 +177,9 @@ class Agent:
             self._settings.east_west_port,
             self._engine.sharing,
             self._lock,
-            self._hurry,
+            self._prober.hurry,
             witness=self._witness,
-            heard=self._hear_of_health,
+            heard=self._prober.hear,
         )
 
     def _make_scales(self) -> Scales:
@@ -195,12 +193,6 @@ class Agent:
             exchange=self._east_west.exchange_loads,
             changed=self._queue.add,
         )
-
-    def _hurry(self, members: Collection[UUID]) -> None:
-        self._prober.hurry(members)
-
-    def _hear_of_health(self, host: str, told: Iterable[Run]) -> None:
-        self._prober.hear(host, told)
 
     def _begin_to_share(self) -> None:
         self._east_west.begin_anew()

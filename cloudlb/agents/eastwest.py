@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -61,12 +62,12 @@ class _Peer:
     """What is known of another director, and what is on its way to it.
 
     ``is_known``: it has told everything. ``misses``: some of it was lost since. ``is_told``: it is
-    being told everything.
+    being told everything. ``passing`` has the numbers of messages that nobody asks for again.
     """
 
     address: str
     window: Window = field(default_factory=Window)
-    sequence: int = 0
+    passing: Window = field(default_factory=Window)
     is_heard: bool = False
     is_known: bool = False
     misses: bool = False
@@ -107,6 +108,7 @@ class EastWest:
         self._circle, self._taken_at = Circle(), clock()
         self._secrets: dict[int, bytes] = {}
         self._peers: dict[str, _Peer] = {}
+        self._sent: defaultdict[tuple[str, bool], int] = defaultdict(int)
         self._mates: dict[str, _Peer] = {}
         self._witness, self._heard = witness or Witness(clock), heard
         self._began: float | None = None
@@ -223,10 +225,12 @@ class EastWest:
             self._doubted(doubted)
         ended = [sign for sign in signs if sign.kind.ends]
         self._conclude(ended, sharer)
-        for host, peer in self._peers.items():
-            theirs = (s for s in ended if host in self._circle.directors.get(s.pool, ()))
+        directors = self._circle.directors
+        concerned = {host for s in ended for host in directors.get(s.pool, ())}
+        for host in concerned & self._peers.keys():
+            theirs = (s for s in ended if host in directors.get(s.pool, ()))
             for body in sign_bodies(theirs):
-                self._send(channel, peer, Kind.ENDED, body)
+                self._send(channel, self._peers[host], Kind.ENDED, body)
         if len(signs) > _MANY_SIGNS:
             time.sleep(self._clock() - began)
 
@@ -248,7 +252,8 @@ class EastWest:
                 peer = self._peers.get(message.sender)
                 if peer is None or peer.address != source[0]:
                     raise ValueError("nobody that it should hear of")
-                if peer.window.accepts(message.incarnation, message.sequence):
+                window = peer.passing if message.kind.is_passing else peer.window
+                if window.accepts(message.incarnation, message.sequence):
                     self._hear(message, peer, sharer)
             except ValueError as error:
                 LOG.debug("east-west=ignored source=%s: %s", source[0], error)
@@ -352,8 +357,9 @@ class EastWest:
         key = self._circle.signing(self._clock() - self._taken_at)
         if key is None:
             return
-        peer.sequence += 1
-        message = Message(kind, self._host, self._incarnation, peer.sequence, body)
+        self._sent[peer.address, kind.is_passing] += 1
+        sequence = self._sent[peer.address, kind.is_passing]
+        message = Message(kind, self._host, self._incarnation, sequence, body)
         octets = seal(message, key.number, bytes.fromhex(key.secret))
         try:
             channel.sendto(octets, (peer.address, self._port))

@@ -89,7 +89,7 @@ class Prober:
         """Probe exactly these members; those that stay keep their records."""
         with self._lock:
             for member_id in self._watched.keys() - targets.keys():
-                self._watched.pop(member_id).is_over = True
+                self._rounds.leave(self._watched.pop(member_id))
             for member_id, target in targets.items():
                 watch = self._watched.get(member_id)
                 if watch is None:
@@ -112,9 +112,8 @@ class Prober:
                         self._take_word(watch, misses, now)
 
     def hurry(self, members: Collection[UUID]) -> None:
-        """Probe members at once that refuse clients or do not answer them; and after a miss again
-        at once, so that one which is dead is known to be after as many misses as ever, in the time
-        that these take.
+        """Probe members at once that refuse clients or do not answer them, and soon again after a
+        miss: one which is dead is known to be after as many misses as ever, in less time.
         """
         with self._lock:
             for member_id in members:

@@ -10,6 +10,9 @@ from cloudlb.agents.watch import Watch
 from cloudlb.model.health import ProbeRecord
 from cloudlb.model.pool import Health
 
+_HURRY = 0.25
+_MOST_HURRIED = 64
+
 
 class Rounds:
     """The times of members' probes. ``spread`` gives the places in a first pause: see `Prober`."""
@@ -18,6 +21,7 @@ class Rounds:
         self._spread = spread
         self._agenda, self._doubts = Agenda(), Deadlines()
         self._doubtful: dict[int, Watch] = {}
+        self._hurried = 0
 
     def begin(self, watch: Watch, now: float) -> None:
         """Ask at once, and give it another place in its interval."""
@@ -76,17 +80,33 @@ class Rounds:
             self._agenda.plan(watch, max(now, soon))
 
     def hurry(self, watch: Watch, now: float) -> None:
-        """Ask at once, whatever the pace is."""
-        if not watch.is_hurried and watch.record.health is not Health.OFFLINE:
+        """Ask at once, whatever the pace is. Clients' complaints may be made up, so there are not
+        many such members at a time.
+        """
+        is_known = watch.is_hurried or watch.record.health is Health.OFFLINE
+        if not is_known and self._hurried < _MOST_HURRIED:
+            self._hurried += 1
             watch.is_hurried, watch.is_rare, watch.is_settled = True, False, False
             self._agenda.plan(watch, now)
 
     def look_again(self, watch: Watch, record: ProbeRecord, now: float) -> None:
-        """One that is asked in a hurry is asked again at once, until it answers or is offline."""
+        """One that is asked in a hurry is asked soon again, until it answers or is offline.
+
+        There is a moment in between: a service that starts anew refuses connections, too.
+        """
+        if not watch.is_hurried:
+            return
+        watch.is_hurried = record.misses > 0 and record.health is not Health.OFFLINE
         if watch.is_hurried:
-            watch.is_hurried = record.misses > 0 and record.health is not Health.OFFLINE
-            if watch.is_hurried:
-                self._agenda.plan(watch, now)
+            pause = min(_HURRY, watch.target.monitor.timeout)
+            self._agenda.plan(watch, max(now, watch.asked_at + pause))
+        else:
+            self._hurried -= 1
+
+    def leave(self, watch: Watch) -> None:
+        """It is asked no more."""
+        self._hurried -= watch.is_hurried
+        watch.is_over, watch.is_hurried = True, False
 
     def next(self) -> float:
         """When somebody is to be asked, or doubted."""

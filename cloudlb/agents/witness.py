@@ -9,6 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from uuid import UUID
 
 from cloudlb.agents.target import Target
@@ -37,7 +38,7 @@ class Witness:
         with self._lock:
             self._known[target.member_id] = target, min(misses, MOST_MISSES)
             self._news.add(target.member_id)
-        os.eventfd_write(self._bell, 1)
+            os.eventfd_write(self._bell, 1)
 
     def follow(self, targets: Mapping[UUID, Target]) -> None:
         """Say nothing any more of other members, and tell of these whom it concerns now."""
@@ -49,7 +50,7 @@ class Witness:
     def due(self) -> dict[str, list[Run]]:
         """What each director is to be told now."""
         with self._lock:
-            if self._news:
+            with suppress(BlockingIOError):
                 os.eventfd_read(self._bell)
             intervals = {target.monitor.interval for target, _ in self._known.values()}
             told = self._those_due(self._ripe(intervals))

@@ -13,7 +13,7 @@ from cloudlb.model.dataplane import Backend, BackendState, Frontend, Guest, Mode
 from cloudlb.model.ether import Mac
 from cloudlb.model.fallback import Candidate, decide
 from cloudlb.model.network import Address
-from cloudlb.model.pool import Placement
+from cloudlb.model.pool import Placement, Pool
 from cloudlb.model.snapshot import MemberView, PoolView
 
 
@@ -97,7 +97,7 @@ def with_known_guests(plane: Plane) -> Plane:
 
 def _guests(view: PoolView, host: str, way: WayTo) -> tuple[Guest, ...]:
     here = sorted(view.members, key=lambda m: m.member.id.bytes)
-    watched = algorithm_of(view.pool).counts or view.pool.monitor is not None
+    watched = _is_watched(view.pool)
     return tuple(
         _guest(m, m.place.mac, way(view, m, m.place), watched)
         for m in here
@@ -105,8 +105,15 @@ def _guests(view: PoolView, host: str, way: WayTo) -> tuple[Guest, ...]:
     )
 
 
+def _is_watched(pool: Pool) -> bool:
+    """Where connections are counted to choose by, as members or as a host's load, and where there
+    is somebody to probe a member that refuses them.
+    """
+    by_load = pool.members_direct and not pool.scheduler.is_hash
+    return algorithm_of(pool).counts or by_load or pool.monitor is not None
+
+
 def _guest(m: MemberView, mac: Mac, way: Way, watched: bool) -> Guest:
-    """What it ends must not be counted, and what it refuses is a reason to probe it."""
     return Guest(m.member.id, mac, way.mode, way.address, way.port, watched=watched)
 
 

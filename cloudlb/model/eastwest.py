@@ -52,6 +52,13 @@ class Kind(IntEnum):
     ENDED = 6
     HEALTH = 7
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether nobody asks for it again when it is lost: such messages have numbers of their
+        own, of which gaps say nothing.
+        """
+        return self in (Kind.ENDED, Kind.HEALTH)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -108,4 +108,4 @@ def _strips_tags(index: int) -> bool:
     """Whether frames come to the driver's program without the VLAN tag that they have."""
     with closing(Ethtool()) as ethtool:
         features = ethtool.get_features(socket.if_indextoname(index)).features
-    return any(features[name].enable for name in _STRIPS)
+    return any(feature.enable for name in _STRIPS if (feature := features.get(name)))

@@ -11,6 +11,7 @@ from cloudlb.model.dataplane import Algorithm, FlowState, Mode, Plane
 from cloudlb.model.eastwest import Sign, SignKind
 from cloudlb.model.network import Address
 from cloudlb.net.bpf.layout import Number, pack_address
+from cloudlb.net.bpf.ring import MOST_AT_ONCE
 from tests.packet.conftest import PASS, Bench
 from tests.packet.director import MODES, from_client, from_member, sent, translating
 from tests.packet.edge import CLIENT_PORT, NUMBER, OWN_PORT, PORT, answer, opened, own_of
@@ -165,9 +166,9 @@ def test_a_connection_that_is_not_known_does_not_come_about(bench: Bench) -> Non
     assert active(bench) == {1: 0, 2: 0}
 
 
-def test_thousands_of_ends_are_told_at_once(bench: Bench) -> None:
+def test_a_thousand_ends_are_told_at_once(bench: Bench) -> None:
     bench.apply(director(backends(1), Algorithm.LC_ACTIVE))
-    ports = range(20000, 20100)
+    ports = range(20000, 21000)
     for sport in ports:
         establish(bench, sport)
     conclude(bench, *(sign(SignKind.CLOSED, 1, sport=sport) for sport in ports))
@@ -302,6 +303,10 @@ def test_signs_that_nobody_reads_hold_nothing_up(bench: Bench) -> None:
     frame = answer(VIP4, segment("R"))
     bench.run("from_guest", frame, bench.tap, repeat=10000)
     assert bench.from_guest(frame) == frame
-    assert 1000 < len(signs(bench)) < 10000
+    found = 0
+    while some := len(signs(bench)):
+        assert some <= MOST_AT_ONCE
+        found += some
+    assert 1000 < found < 10000
     bench.from_guest(frame)
     assert signs(bench) == [sign(SignKind.RESET)]

@@ -188,10 +188,9 @@ GLOBAL int member_of(struct __sk_buff *skb, const struct port *port, const struc
 	if (opens(p)) {
 		if (!belongs(flow, member))
 			return new_connection(skb, port, p, &key, flow);
-		if (flow->state == FLOW_ESTABLISHED) { /* which it does not renew */
-			flow->since = bpf_jiffies64();
+		flow->since = bpf_jiffies64();
+		if (flow->state == FLOW_ESTABLISHED) /* which it does not renew */
 			return choice_of(number, flow->mode);
-		}
 		if (is_late(flow))
 			doubt(&key, number, SIGN_UNANSWERED);
 	}

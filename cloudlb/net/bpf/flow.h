@@ -36,13 +36,17 @@ static __noinline int is_carrying(void)
 }
 
 /* What a member has begun by itself is no load of its pool's. */
-static __always_inline void count_flow(const struct flow *flow, __s64 change)
+static __always_inline void count_in_state(__u32 member, __u32 mode, __u32 state, __s64 change)
 {
-	__u32 member = flow->member;
 	struct connections *c = bpf_map_lookup_elem(&connections, &member);
 
-	if (c && flow->mode != MODE_MASQUERADE)
-		__sync_fetch_and_add(is_active(flow->state) ? &c->active : &c->inactive, change);
+	if (c && mode != MODE_MASQUERADE)
+		__sync_fetch_and_add(is_active(state) ? &c->active : &c->inactive, change);
+}
+
+static __always_inline void count_flow(const struct flow *flow, __s64 change)
+{
+	count_in_state(flow->member, flow->mode, flow->state, change);
 }
 
 static __always_inline void count_connection(__u32 member)
@@ -53,18 +57,51 @@ static __always_inline void count_connection(__u32 member)
 		__sync_fetch_and_add(&c->total, 1);
 }
 
+/* The word of a flow that says how far it is. */
+union stage {
+	struct {
+		__u8 state;
+		__u8 mode;
+		__u8 told;
+		__u8 ended;
+	};
+	__u32 word;
+};
+_Static_assert(__builtin_offsetof(struct flow, state) % sizeof(__u32) == 0, "one word");
+_Static_assert(__builtin_offsetof(struct flow, ended) - __builtin_offsetof(struct flow, state) ==
+		       __builtin_offsetof(union stage, ended),
+	       "a stage is laid out as in the flow");
+
+typedef __u32 __attribute__((may_alias)) aliased;
+
+/* In one step: both ends of a connection may end it on two CPUs at once, and it counts once. Of two
+ * changes that meet the second one is left out; the next packet makes it.
+ */
+static __always_inline void enter_stage(struct flow *flow, const struct flow_key *key,
+					__u32 state, __u32 ended)
+{
+	aliased *word = (aliased *)&flow->state;
+	union stage old, new;
+
+	old.word = *word;
+	if (old.state == state && old.ended == ended)
+		return;
+	new.word = old.word;
+	new.state = state;
+	new.ended = ended;
+	if (__sync_val_compare_and_swap(word, old.word, new.word) != old.word)
+		return;
+	if (is_active(old.state) != is_active(state)) {
+		count_in_state(flow->member, old.mode, old.state, -1);
+		count_in_state(flow->member, old.mode, state, 1);
+	}
+	if (old.state != state)
+		share(key, flow);
+}
+
 static __always_inline void enter(struct flow *flow, const struct flow_key *key, __u32 state)
 {
-	struct flow old = *flow;
-
-	if (old.state == state)
-		return;
-	flow->state = state;
-	if (is_active(old.state) != is_active(state)) {
-		count_flow(&old, -1);
-		count_flow(flow, 1);
-	}
-	share(key, flow);
+	enter_stage(flow, key, state, 0);
 }
 
 static __always_inline int opens(const struct packet *p)
@@ -87,36 +124,34 @@ static __always_inline __u32 next_state(__u32 state, const struct packet *p)
 	return state == FLOW_OPENING && p->tcp_flags & TCP_ACK ? FLOW_ESTABLISHED : state;
 }
 
-/* The state of a connection that its member has ended, before a packet of its client. One who talks
- * still after a second talks in a connection that goes on: one half of it, or another one with the
+/* A client's packet of a connection that its member has ended. One who talks still after a second talks in a connection that goes on: one half of it, or another one with the
  * same ports.
  */
-static __noinline __u32 state_after_end(struct flow *flow, const struct packet *p)
+static __noinline int follow_ended(struct flow *flow, const struct flow_key *key,
+				   const struct packet *p)
 {
 	__u32 zero = 0;
 	struct settings *limits = bpf_map_lookup_elem(&settings, &zero);
 
-	if (!flow || !p || !limits)
-		return FLOW_CLOSING;
-	if (p->tcp_flags & (TCP_FIN | TCP_RST)) {
-		flow->ended = 0;
-		return FLOW_CLOSING;
-	}
-	if ((__u32)bpf_jiffies64() - flow->since <= limits->second)
-		return FLOW_CLOSING;
-	flow->ended = 0;
-	return FLOW_ESTABLISHED;
+	if (!flow || !key || !p || !limits)
+		return 0;
+	if (p->tcp_flags & (TCP_FIN | TCP_RST))
+		enter(flow, key, FLOW_CLOSING);
+	else if ((__u32)bpf_jiffies64() - flow->since > limits->second)
+		enter(flow, key, FLOW_ESTABLISHED);
+	return 0;
 }
 
 /* A client's packet of a known connection. */
 static __always_inline void follow(struct flow *flow, const struct flow_key *key,
 				   const struct packet *p)
 {
-	__u32 state = flow->ended ? state_after_end(flow, p) : flow->state;
-
 	flow->seen = bpf_jiffies64();
 	flow->told = 0;
-	enter(flow, key, next_state(state, p));
+	if (flow->ended)
+		follow_ended(flow, key, p);
+	else
+		enter(flow, key, next_state(flow->state, p));
 }
 
 /* How many packets a frame is on a link. What a guest leaves to be cut says how large its segments

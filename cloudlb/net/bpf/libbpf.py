@@ -315,8 +315,8 @@ class Libbpf:
         return self._check(self._lib.ring_buffer__epoll_fd(ring), "ring")
 
     def ring_consume(self, ring: int) -> None:
-        """Give the callback all records that there are."""
-        self._check(self._lib.ring_buffer__consume(ring), "ring")
+        """Give the callback the records that there are, until it returns less than 0."""
+        self._lib.ring_buffer__consume(ring)
 
     def ring_free(self, ring: int) -> None:
         """Give a reader back."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from cloudlb.net.bpf.libbpf import Libbpf
 
+MOST_AT_ONCE = 1000
+_ENOUGH = -1  # libbpf ends there, behind this record
 _Sample = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 
 
@@ -26,7 +28,7 @@ class Ring:
         return self._libbpf.ring_fd(self._ring)
 
     def read(self) -> list[bytes]:
-        """All records that have come."""
+        """The records that have come, ``MOST_AT_ONCE`` at most: who writes may never rest."""
         self._libbpf.ring_consume(self._ring)
         records, self._records = self._records, []
         return records
@@ -38,4 +40,4 @@ class Ring:
 
     def _take(self, _context: object, data: int, size: int) -> int:
         self._records.append(ctypes.string_at(data, size))
-        return 0
+        return 0 if len(self._records) < MOST_AT_ONCE else _ENOUGH

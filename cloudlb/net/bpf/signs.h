@@ -66,9 +66,8 @@ static __noinline int conclude_flow(const struct flow_key *key, __u32 member, __
 	state = flow->state;
 	if (state != FLOW_OPENING && state != FLOW_ESTABLISHED)
 		return 0;
-	flow->ended = 1;
 	flow->since = bpf_jiffies64();
-	enter(flow, key, FLOW_CLOSING);
+	enter_stage(flow, key, FLOW_CLOSING, 1);
 	if (state == FLOW_OPENING && what == SIGN_RESET)
 		doubt(key, member, SIGN_REFUSED);
 	return 1;

@@ -17,7 +17,7 @@ from cloudlb.agents.circle import Circle, circle
 from cloudlb.agents.eastwest import EastWest
 from cloudlb.agents.witness import Witness
 from cloudlb.engines.base import Sharer
-from cloudlb.model.eastwest import FlowEntry, Run, Sign, SignKind
+from cloudlb.model.eastwest import FlowEntry, Run, Sign, SignKind, unseal
 from cloudlb.model.ether import Mac
 from cloudlb.model.host import Uplink
 from cloudlb.model.load import Load
@@ -111,7 +111,7 @@ class Director:
     """A director, or the host of a guest, that talks in a thread of its own."""
 
     def __init__(self, number: int, port: int) -> None:
-        self.name, self.table = f"d{number}", Table()
+        self.name, self.table, self.port = f"d{number}", Table(), port
         address = ip_address(f"127.0.0.{number}") if number else None
         self.late = 0.0
         self.doubted: set[UUID] = set()
@@ -338,6 +338,24 @@ def test_who_is_not_a_members_host_may_not_speak_for_it(start: Callable[[int], D
     home.table.give(sign(SignKind.RESET, 2), sign(SignKind.RESET, 7), sign(SignKind.CLOSED, 1))
     until("what is its own is believed", lambda: first.table.concluded)
     assert first.table.concluded == [sign(SignKind.CLOSED, 1)]
+
+
+def test_messages_that_nobody_asks_for_again_have_numbers_of_their_own(
+    start: Callable[[int], Director],
+) -> None:
+    """Else an older agent, which does not know them, would take each for one that was lost."""
+    first = start(1)
+    with socket.socket(type=socket.SOCK_DGRAM) as ear:
+        ear.bind(("127.0.0.2", first.port))
+        ear.settimeout(15)
+        first.want(pool=view(member(1, "d1"), directors=("d1", "d2"), virtual_router=9))
+        numbers: dict[bool, list[int]] = {True: [], False: []}
+        while min(map(len, numbers.values())) < 3:
+            first.table.give(sign(SignKind.CLOSED))
+            message = unseal(ear.recv(2000), {1: bytes.fromhex(KEYS[0].secret)})
+            numbers[message.kind.is_passing].append(message.sequence)
+    for told in numbers.values():
+        assert told == [*range(1, len(told) + 1)]
 
 
 @pytest.mark.requirement("L13")

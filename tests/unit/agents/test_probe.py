@@ -365,7 +365,7 @@ class TestDoubt:
         for _ in range(3):
             alive.wire.answer(reply(request, "RA"))
             changes.append(_health(alive.turn()))
-            alive.turn()
+            alive.turn(0.25)
             request, *_ = [*alive.wire.asked(), None]
         assert changes == [[], [], OFFLINE]
         assert request is None
@@ -376,6 +376,34 @@ class TestDoubt:
         assert alive.turn(0.5) == []
         assert alive.wire.asked() == []
         assert alive.prober.down() == frozenset()
+
+    def test_one_that_refuses_for_a_moment_stays(self, alive: Director) -> None:
+        """Its service starts anew."""
+        alive.wire.answer(reply(self._doubted(alive), "RA"))
+        assert alive.turn() == []
+        assert alive.turn(0.2) == []
+        assert alive.wire.asked() == []
+        alive.turn(0.05)
+        (request,) = alive.wire.asked()
+        alive.wire.answer(reply(request))
+        assert alive.turn() == []
+        assert alive.prober.down() == frozenset()
+
+    def test_complaints_about_many_are_looked_into_one_after_the_other(
+        self, director: Director
+    ) -> None:
+        director.probes(*(target(n) for n in range(1, 200)))
+        asked = 0
+        for _ in range(10):
+            director.turn()
+            for request in director.wire.asked():
+                director.wire.answer(reply(request))
+        director.turn()
+        director.prober.hurry([member_id(n) for n in range(1, 200)])
+        for _ in range(3):
+            director.turn()
+            asked += len(director.wire.asked())
+        assert 0 < asked <= 64
 
     def test_one_that_is_silent_is_out_after_so_many_timeouts(self, alive: Director) -> None:
         self._doubted(alive)

@@ -2,6 +2,7 @@
 """What a host has to tell of its guests, to whom and when."""
 
 import select
+import threading
 from dataclasses import replace
 
 import pytest
@@ -29,6 +30,29 @@ def witness(clock: Clock) -> Witness:
 
 def _is_ready(witness: Witness) -> bool:
     return bool(select.select([witness], [], [], 0)[0])
+
+
+def test_it_rings_for_nothing_that_was_taken_back(witness: Witness) -> None:
+    witness.note(ONE, 1)
+    witness.note(TWO, 1)
+    witness.follow({})
+    witness.due()
+    assert not _is_ready(witness)
+
+
+def test_many_notes_while_another_thread_takes_them(witness: Witness) -> None:
+    """Both at once: nothing is raised, and it is silent at the end."""
+
+    def note() -> None:
+        for turn in range(5000):
+            witness.note(ONE, turn % 2)
+
+    writer = threading.Thread(target=note)
+    writer.start()
+    while writer.is_alive():
+        witness.due()
+    witness.due()
+    assert not _is_ready(witness)
 
 
 def test_all_is_told_once_in_each_interval(witness: Witness, clock: Clock) -> None:
