@@ -21,6 +21,7 @@ from cloudlb.lab.process import wait_for
 
 REQUEST, UPLOAD = b"r", b"u"
 _BLOCK = b"u" * (1 << 18)
+_MORTAL = ("setpriv", "--pdeathsig", "KILL")  # ends with a killed run
 _START, _PATIENCE = 60.0, 60.0
 
 
@@ -63,7 +64,7 @@ def served(members: Sequence[Machine]) -> Iterator[None]:
     """A server at each member, a process of its own."""
     command = (sys.executable, "-m", "benchmarks.serving")
     processes = [
-        subprocess.Popen(["nsenter", f"--net=/run/netns/{member.name}", *command])
+        subprocess.Popen([*_MORTAL, "nsenter", f"--net=/run/netns/{member.name}", *command])
         for member in members
     ]
     try:

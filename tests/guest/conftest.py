@@ -11,7 +11,7 @@ from cloudlb.lab import accelerator
 from cloudlb.lab.errors import MissingProgramError
 from cloudlb.lab.image import Cache
 from cloudlb.lab.lab import check_machine
-from tests.guest.machine import FASTEST, MODULES, PEERS, Machine, booted
+from tests.guest.machine import FASTEST, Machine, booted
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +30,7 @@ def guest(
     chosen = accelerator.choose(cache, cache.image())
     state = tmp_path_factory.mktemp("guest")
     try:
-        modules = MODULES + PEERS
-        with booted(package, pytestconfig.rootpath, FASTEST[chosen], state, modules) as machine:
+        with booted(package, pytestconfig.rootpath, FASTEST[chosen], state) as machine:
             yield machine
     finally:
         shutil.rmtree(state)

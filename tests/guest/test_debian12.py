@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs on Debian 12's kernel, Linux 6.1: loaded, attached through clsact, with traffic."""
 
-import json
 import shlex
 import sys
 
 import pytest
 
-from benchmarks import l20_service, sandbox, service
 from tests.guest.machine import Machine
 
 TEST_SECONDS = 1500
@@ -101,21 +99,3 @@ def test_schedulers_choose_as_ip_vs_does(guest: Machine) -> None:
 
 def test_the_engine_ipvs_brings_pools_about(guest: Machine) -> None:
     run_tests(guest, "tests/guest/inside/lvs_engine.py")
-
-
-@pytest.mark.requirement("L20")
-def test_the_same_requests_are_measured_through_every_director(guest: Machine) -> None:
-    """An upload, connections, and requests, which all are answered; CPU time of each."""
-    requests = 8
-    command = sandbox.command("service", "--requests", str(requests), "--octets", str(1 << 20))
-    outcome = guest.run(shlex.join(command), TEST_SECONDS)
-    assert outcome.status == 0, str(outcome)
-    measured = json.loads(outcome.output)
-    assert tuple(measured) == service.NAMES
-    for (sample,) in measured.values():
-        assert len(sample["kept"]) == len(sample["new"]) == requests
-        figures = service.Sample(**sample)
-        assert min(figures.per_octet, figures.per_connection) > 0
-        assert min(*figures.kept, *figures.new) > 0
-        assert min(figures.cpu_per_octet, figures.cpu_per_connection) > 0
-    assert len(l20_service.lines(measured, "time")) == 6
