@@ -53,9 +53,10 @@ def probes(lab: Lab, pool: dict[str, Any], seconds: float) -> Counter[str]:
         address = str(own.ipv6 if ":" in address else own.ipv4)
     with Capture(host, address, tap(host, "vm1")) as capture:
         time.sleep(seconds)
-    return Counter(
-        names[f[6:12].hex(":")] for f in capture.frames if is_syn(f) and f[6:12].hex(":") in names
-    )
+    client = lab.host("client").spec
+    of_client = client.lan4.packed, client.lan6.packed  # what the director forwards
+    begun = [f for f in capture.frames if is_syn(f) and not any(a in f for a in of_client)]
+    return Counter(names[mac] for f in begun if (mac := f[6:12].hex(":")) in names)
 
 
 def is_syn(frame: bytes) -> bool:
