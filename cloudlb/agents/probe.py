@@ -337,6 +337,7 @@ class Prober:
     def _after(self, watch: Watch, outcome: Outcome) -> Verdict | None:
         old, now = watch.record, self._clock()
         new = old.after(outcome.answered, watch.target.monitor, watch.witnessed(now))
+        told = outcome if watch.is_hurried else watch.told_by(outcome, now)
         self._rounds.look_again(watch, new, now)
         if outcome.answered:
             watch.is_doubted = False
@@ -347,7 +348,7 @@ class Prober:
         if new is old and not self._suspects:
             watch.is_settled = not watch.word.misses
             return None
-        verdict = self._judge(watch, new, watch.told_by(outcome, now))
+        verdict = self._judge(watch, new, told)
         if new.misses or new.hits == 1:
             self._tell(watch)
         return verdict
