@@ -220,7 +220,7 @@ class EastWest:
         """Guests may be made to reset whatever comes: that must not take all of a CPU."""
         began = self._clock()
         signs = list(sharer.signs())
-        doubted = {UUID(bytes=sign.member) for sign in signs if not sign.kind.ends}
+        doubted = {UUID(bytes=sign.member) for sign in signs if sign.kind.is_doubtful}
         if doubted:
             self._doubted(doubted)
         ended = [sign for sign in signs if sign.kind.ends]

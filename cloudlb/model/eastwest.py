@@ -104,7 +104,12 @@ class SignKind(IntEnum):
     @property
     def ends(self) -> bool:
         """Whether the connection is to be counted no more."""
-        return self <= SignKind.RESET
+        return self in (SignKind.CLOSED, SignKind.RESET)
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it speaks against the member."""
+        return self in (SignKind.REFUSED, SignKind.UNANSWERED)
 
 
 class Sign(NamedTuple):
