@@ -21,7 +21,7 @@ from tests.lab.wire import Capture, make_known, tap
 
 pytestmark = pytest.mark.requirement("L13")
 BOUND = 2 * (TCP_MONITOR["interval"] * TCP_MONITOR["fall"] + TCP_MONITOR["timeout"])
-"""Twice what it takes, for slow machines: the time itself is shown where the clock stands still."""
+"""Twice what it takes, for slow machines: the time itself is shown by unit tests."""
 BOTH = {"vm1": "online", "vm3": "online"}
 OTHERS = [("dr", 4), ("dr", 6), ("nat", 4), ("tun", 6), ("anycast_mac", 6)]
 SECONDS = 10
