@@ -31,12 +31,14 @@ from tests.lab.control import (
     wait_until,
 )
 from tests.lab.test_nat import own_address, translated
-from tests.soak import count
+from tests.soak import choose, count
 
 pytestmark = pytest.mark.usefixtures("fresh_ports")
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 BOTH = ["vm1", "vm3"]
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
+CHOSEN = pytest.mark.parametrize("version", choose([6], [4]))
+"""For tests that take long: by both ways there are all kinds each day."""
 CLIENT, DIRECTOR = (next(s for s in HOSTS if s.name == n) for n in ("client", "director"))
 
 
@@ -163,7 +165,7 @@ def test_a_guests_icmp_error_reaches_the_clients_socket(
     assert is_refused(lab, pool, 9)
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L13")
 def test_probes_find_a_guest_that_hangs(lab: Lab, cloud: Cloud, way: str, version: int) -> None:
     ports = [{"protocol": "tcp", "port": 8080}]
@@ -185,7 +187,7 @@ def _health(cloud: Cloud, pool: dict[str, Any]) -> dict[str, str]:
     return {name: m["health"] for name, m in cloud.members(pool).items()}
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L9")
 def test_random_changes_break_no_connection(
     lab: Lab, cloud: Cloud, way: str, version: int
@@ -229,7 +231,7 @@ def test_connections_outlive_the_directors_agent(lab: Lab, cloud: Cloud, way: st
         assert not harm(result), result
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L2")
 def test_connections_keep_the_way_in_which_they_began(
     lab: Lab, cloud: Cloud, way: str, version: int
