@@ -24,6 +24,7 @@ LOG = logging.getLogger(__name__)
 _LEASE = 3
 _TIMES = 3
 _PAUSE = 1.0  # Linux ignores what contradicts an entry younger than a second
+_REMINDER = 10  # heartbeats
 
 
 class Addresses:
@@ -52,7 +53,9 @@ class Addresses:
 
 
 class Herald:
-    """Keeps the leases of the routers that this host is master of, and tells their links.
+    """Keeps the leases of the routers that this host is master of, and tells their links: at once,
+    and now and then, since one who was master all the time does not hear that another one was,
+    too, while the network was parted.
 
     ``clock`` gives nanoseconds since boot.
     """
@@ -66,6 +69,7 @@ class Herald:
     ) -> None:
         self._addresses, self._tell, self._clock = addresses, tell, clock
         self._lease = int(interval * _LEASE * 1e9)
+        self._reminder = int(interval * _REMINDER * 1e9)
         self._links: Mapping[int, str] = {}
         self._mastered: set[int] = set()
         self._due: dict[int, tuple[int, int]] = {}
@@ -116,9 +120,8 @@ class Herald:
     def _announce(self, router: int, left: int) -> None:
         for address in self._addresses.of(router):
             self._tell(self._links[router], address)
-        self._due.pop(router, None)
-        if left > 1:
-            self._due[router] = self._clock() + int(_PAUSE * 1e9), left - 1
+        pause = int(_PAUSE * 1e9) if left > 1 else self._reminder
+        self._due[router] = self._clock() + pause, max(left - 1, 1)
 
 
 def tell(link: str, address: Address) -> None:

@@ -96,6 +96,22 @@ def unplugged(lab: Lab, host: str, *bridges: str) -> Iterator[None]:
             switch(lab, "link", "set", f"{bridge}-{host}", "up")
 
 
+@contextlib.contextmanager
+def cut_off(lab: Lab, host: str, *bridges: str) -> Iterator[None]:
+    """The same, and the host does not notice: its links stay up."""
+    command = ["bridge", "-netns", f"{lab.name}-switch", "link", "set", "dev"]
+
+    def put(state: str) -> None:
+        for bridge in bridges:
+            subprocess.run([*command, f"{bridge}-{host}", "state", state], check=True)
+
+    put("disabled")
+    try:
+        yield
+    finally:
+        put("forwarding")
+
+
 def route(lab: Lab, pool: dict[str, Any], *directors: str) -> None:
     """The client's routing has these next hops for a pool's address."""
     is_six = ":" in pool["address"]

@@ -24,6 +24,7 @@ from tests.lab.pairs import (
     alive,
     announcer,
     announcers,
+    cut_off,
     elects,
     kill_election,
     neighbour,
@@ -87,6 +88,18 @@ def test_a_director_that_vanishes_is_followed(
         wait_until("the client was told", lambda: neighbour(lab, pool) == SECOND)
         wait_until("so was the API", lambda: announcer(cloud, pool) == SECOND)
     wait_until("the first one is back", lambda: announcer(cloud, pool) == FIRST)
+
+
+@pytest.mark.requirement("L14")
+def test_when_directors_hear_each_other_again_clients_are_told_who_announces(
+    lab: Lab, cloud: Cloud, pair: tuple[Host, Host]
+) -> None:
+    """The first one was master all the time, and is asked by nobody to say so."""
+    pool = pool_of(cloud)
+    with unharmed(lab, pool):
+        with cut_off(lab, FIRST, "lan", "mgmt"):
+            wait_until("the client was told", lambda: neighbour(lab, pool) == SECOND)
+        wait_until("the client was told", lambda: neighbour(lab, pool) == FIRST, seconds=40)
 
 
 @pytest.mark.requirement("L14")

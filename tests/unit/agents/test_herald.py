@@ -62,6 +62,16 @@ def test_it_tells_three_times_a_second_apart(host: Host) -> None:
     assert len(host.told) == 3 * 2
 
 
+@pytest.mark.requirement("L14")
+def test_it_tells_again_every_ten_heartbeats(host: Host) -> None:
+    """Another one may have been master too, while the two did not hear each other."""
+    host.herald.hear(MASTER)
+    for _ in range(20 * 10):
+        host.now += SECOND // 10
+        host.herald.renew()
+    assert len(host.told) in ((3 + 3) * 2, (3 + 4) * 2)
+
+
 def test_a_lease_is_renewed_while_it_is_master(host: Host) -> None:
     host.herald.hear(MASTER)
     host.now += SECOND
