@@ -19,6 +19,7 @@ from cloudlb.lab.process import ProcessId
 from cloudlb.lab.topology import GuestSpec
 
 BOOT_SECONDS = 60.0
+_FIRST_PATIENCE, _LONGEST_PATIENCE = 0.5, 8.0
 READY = "pidof responder && ip link show eth0 && ! ip address show eth0 | grep tentative"
 """Shell text that succeeds in a guest that can be talked to over the network."""
 
@@ -85,15 +86,20 @@ class Guest:
         self.wait_ready()
 
     def wait_ready(self, seconds: float = BOOT_SECONDS) -> None:
-        """Wait until the guest can be talked to."""
-        deadline = time.monotonic() + seconds
+        """Wait until the guest can be talked to; with more patience each time, since one that is
+        slow answers the former question first.
+        """
+        deadline, patience = time.monotonic() + seconds, _FIRST_PATIENCE
         while time.monotonic() < deadline:
             if not self.home.alive():
                 raise NotRunningError(self.home.lab)
             # What is sent before the guest opens the port is lost: ask again.
-            with contextlib.suppress(ConnectionError, TimeoutError):
-                if self._ask(READY, 0.5, grace=0)[0] == 0:
-                    return
+            with contextlib.suppress(ConnectionError):
+                try:
+                    if self._ask(READY, patience, grace=0)[0] == 0:
+                        return
+                except TimeoutError:
+                    patience = min(2 * patience, _LONGEST_PATIENCE)
             time.sleep(0.1)
         log = self.home.state / "log" / f"{self.name}-console.log"
         raise DeadlineError(f"guest {self.name} is ready", seconds, f"see {log}")

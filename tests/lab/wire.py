@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cloudlb.lab.host import Host
 from cloudlb.lab.hypervisor import virsh
@@ -48,6 +49,30 @@ def without_offloads(lab: Lab) -> Iterator[None]:
         yield
     finally:
         turn("on")
+
+
+class Repeats:
+    """What guests are sent that they have already: it came late, and is no loss. Under emulation,
+    beside other work, guests are late for 200 ms now and then, and the client sends again.
+    """
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._before = self._had()
+
+    def lost(self, result: dict[str, Any]) -> dict[str, int]:
+        """Of what the client of a load sent again, what no guest had; by the load's result."""
+        syns = result["resent"].get("TCPSynRetrans", 0)
+        others = result["resent"].get("RetransSegs", 0) - syns - (self._had() - self._before)
+        return {name: n for name, n in (("SYNs", syns), ("segments", others)) if n > 0}
+
+    def _had(self) -> int:
+        """Guests tell their clients so (DSACK, RFC 2883), and count it."""
+        command = ["grep", "^TcpExt:", "/proc/net/netstat"]
+        tables = [guest.run(command).stdout.splitlines() for guest in self._lab.guests]
+        counters = [dict(zip(a.split(), b.split(), strict=True)) for a, b in tables]
+        names = "TCPDSACKOldSent", "TCPDSACKOfoSent"
+        return sum(int(counted[name]) for counted in counters for name in names)
 
 
 @contextmanager
