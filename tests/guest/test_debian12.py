@@ -8,7 +8,7 @@ import pytest
 
 from tests.guest.machine import Machine
 
-TEST_SECONDS = 1500
+TEST_SECONDS = 2400
 """Several times what it takes under TCG on a machine with nothing else to do."""
 PROCESSES = ("-n", "2", "--dist", "loadfile")
 """One on each of the guest's processors."""
@@ -17,18 +17,13 @@ TOO_LONG = "test_guard_arp.py::test_a_guest_that_invents_addresses_takes_no_othe
 PACKET_TESTS = (
     "test_answers.py",
     "test_attached.py::test_a_segment_on_the_uplink_comes_back_for_the_member",
-    "test_attached.py::test_attaching_again_changes_nothing",
     "test_attached.py::test_detaching_takes_our_filters_and_leaves_those_of_others",
-    "test_attached.py::test_the_programs_forward_after_the_engine_has_closed",
     "test_directors.py::test_the_master_answers_for_the_address",
     "test_sharing.py::test_a_connection_is_told_when_it_begins_and_when_its_state_changes[ipv4]",
-    "test_sharing.py::test_counts_of_connections_are_taken_over_with_them",
     "test_sharing.py::test_a_packet_of_a_connection_that_is_not_known_goes_to_the_other_director",
     "test_director_nat.py::test_both_ends_see_what_they_know",
-    "test_director_nat.py::test_without_a_free_alias_a_connection_is_refused_and_counted",
     "test_director_nat_parts.py::test_the_parts_of_a_datagram_are_translated_there_and_back",
     "test_edge_nat.py::test_the_guest_sees_its_own_address_and_the_client_the_pools",
-    "test_edge_nat.py::test_sessions_stay_when_their_host_directs_the_pool_no_more",
     "test_edge_nat.py::test_of_datagrams_the_latest_use_counts",
     "test_edge_nat_parts.py",
     "test_errors.py::test_a_large_error_reaches_a_member_on_the_link",
@@ -38,12 +33,9 @@ PACKET_TESTS = (
     "test_guard_arp.py",
     "test_guard_nd.py",
     "test_parts.py::test_parts_in_any_order_reach_the_member_of_their_connection[tcp-ipv4]",
-    "test_parts.py::test_parts_in_any_order_reach_the_member_of_their_connection[udp-ipv6]",
-    "test_parts.py::test_parts_in_any_order_reach_a_guest_behind_edge_nat[tcp-ipv6]",
     "test_parts.py::test_parts_in_any_order_reach_a_guest_behind_edge_nat[udp-ipv4]",
     "test_round_robin.py::test_connections_arriving_on_two_cpus_at_once_are_shared_equally",
     "test_tunnel.py::test_a_segment_travels_inside_a_packet_to_the_members_own_address",
-    "test_tunnel.py::test_congestion_on_the_way_is_told_to_the_guest",
     "test_tunnel.py::test_the_tap_takes_off_what_the_director_has_put_on",
     "test_tunnel_gso.py",
     "test_tunnel_mss.py::test_a_member_asks_for_no_more_than_fits",
