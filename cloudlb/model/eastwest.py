@@ -160,9 +160,15 @@ def _tag(secret: bytes, signed: bytes) -> bytes:
 
 def bodies(entries: Iterable[FlowEntry]) -> Iterator[bytes]:
     """Connections as bodies of messages that are short enough."""
-    waiting = iter(entries)
-    while batch := tuple(islice(waiting, MOST_ENTRIES)):
-        yield b"".join(_ENTRY.pack(*entry) for entry in batch)
+    return _bodies(entries, _ENTRY, MOST_ENTRIES)
+
+
+def _bodies(
+    told: Iterable[tuple[object, ...]], layout: struct.Struct, most: int
+) -> Iterator[bytes]:
+    waiting = iter(told)
+    while batch := tuple(islice(waiting, most)):
+        yield b"".join(layout.pack(*each) for each in batch)
 
 
 def entries(body: bytes) -> Sequence[FlowEntry]:
@@ -174,9 +180,7 @@ def entries(body: bytes) -> Sequence[FlowEntry]:
 
 def sign_bodies(signs: Iterable[Sign]) -> Iterator[bytes]:
     """Signs as bodies of messages that are short enough."""
-    waiting = iter(signs)
-    while batch := tuple(islice(waiting, MOST_SIGNS)):
-        yield b"".join(_SIGN.pack(*sign) for sign in batch)
+    return _bodies(signs, _SIGN, MOST_SIGNS)
 
 
 def signs_of(body: bytes) -> Sequence[Sign]:
@@ -212,9 +216,7 @@ def load_of(body: bytes) -> Load:
 
 def run_bodies(told: Iterable[Run]) -> Iterator[bytes]:
     """What a host says of its guests, as bodies of messages that are short enough."""
-    waiting = iter(told)
-    while batch := tuple(islice(waiting, MOST_RUNS)):
-        yield b"".join(_RUN.pack(*run) for run in batch)
+    return _bodies(told, _RUN, MOST_RUNS)
 
 
 def runs(body: bytes) -> Iterator[Run]:

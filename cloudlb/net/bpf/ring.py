@@ -28,7 +28,9 @@ class Ring:
         return self._libbpf.ring_fd(self._ring)
 
     def read(self) -> list[bytes]:
-        """The records that have come, ``MOST_AT_ONCE`` at most: who writes may never rest."""
+        """The records that have come, ``MOST_AT_ONCE`` at most: who writes may never rest. Others
+        stay, and it stays readable.
+        """
         self._libbpf.ring_consume(self._ring)
         records, self._records = self._records, []
         return records
