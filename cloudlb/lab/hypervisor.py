@@ -43,7 +43,7 @@ def start(host: Host) -> None:
     host.service(LIBVIRTD.name).start()
 
 
-def wait_ready(host: Host, seconds: float = 30) -> None:
+def wait_ready(host: Host, seconds: float = 60) -> None:
     """Wait until a host's libvirtd answers."""
     daemon = host.service(LIBVIRTD.name)
 

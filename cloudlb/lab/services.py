@@ -117,7 +117,7 @@ def wait_agents(control: Host, agents: list[Host], seconds: float = 60) -> None:
     )
 
 
-def wait_agent(control: Host, name: str, seconds: float = 20) -> None:
+def wait_agent(control: Host, name: str, seconds: float = 60) -> None:
     """Wait until an agent that was started just now speaks, and has what is wanted of it."""
     started = time.time()
 

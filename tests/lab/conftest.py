@@ -93,7 +93,6 @@ def pair(lab: Lab) -> Iterator[tuple[Host, Host]]:
     wait_until(
         "the control plane forgets it",
         lambda: lab.api.request("DELETE", f"/hosts/{SECOND}")[0] in (204, 404),
-        seconds=30,
     )
 
 

@@ -24,8 +24,12 @@ METRICS_PORT = 9891
 _SNIFFER = Path(__file__).with_name("sniff.py")
 
 
-def wait_until(what: str, holds: Callable[[], Any], seconds: float = 20) -> Any:
-    """The first true value of ``holds()``; fails naming what was waited for."""
+def wait_until(what: str, holds: Callable[[], Any], seconds: float = 60) -> Any:
+    """The first true value of ``holds()``; fails naming what was waited for.
+
+    A test that shows a bound gives it as ``seconds``; others give up on what never comes: on a
+    busy machine an agent takes ten seconds to start.
+    """
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what}"

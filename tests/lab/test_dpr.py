@@ -119,7 +119,7 @@ def test_no_packet_passes_a_host_twice_even_if_hosts_disagree(
             _check_hops(lab, host, {name: one.frames for name, one in captures.items()})
     finally:
         agent.start()
-    wait_until("both agree", lambda: cloud.realized(pool), seconds=30)
+    wait_until("both agree", lambda: cloud.realized(pool))
 
 
 def _has_realized(cloud: Cloud, pool: dict[str, Any], host: str) -> bool:
@@ -185,7 +185,7 @@ def test_changes_of_members_break_no_connection(lab: Lab, cloud: Cloud, forwardi
             time.sleep(5)  # two sweeps, and many lines of each connection
             assert _talking_by(cloud, pool, HOSTS[1]) == 20
         cloud.ok("DELETE", f"{path}/{member['id']}")
-        wait_until("it has left", lambda: cloud.show(pool)["directors"] == [HOSTS[0]], seconds=30)
+        wait_until("it has left", lambda: cloud.show(pool)["directors"] == [HOSTS[0]])
         assert set(Load.count(lab, url(pool), 20)["servers"]) == {"vm1", "vm2"}
     assert not harm(load.result), load.result
 
@@ -213,7 +213,7 @@ def test_the_death_of_a_host_breaks_no_connection_that_another_one_serves(
             result = Load.count(lab, url(pool), 20)
             assert (result["failed"], set(result["servers"])) == (0, served)
             wait_until("the other one announces", lambda: announcers(cloud, pool) == {left})
-        wait_until("all are back", lambda: _healths(cloud, pool) == {"online"}, seconds=30)
+        wait_until("all are back", lambda: _healths(cloud, pool) == {"online"})
     assert not served & load.result["broken_on"].keys(), load.result
 
 

@@ -39,6 +39,5 @@ def test_any_of_the_active_directors_may_vanish_and_come_back(
                 wait_until(
                     "the control plane misses it",
                     lambda: not cloud.ok("GET", f"/hosts/{gone}")["host"]["alive"],
-                    seconds=30,
                 )
             route(lab, pool, FIRST, SECOND)

@@ -43,7 +43,7 @@ def test_a_client_that_knows_a_dead_hosts_address_only_is_served_by_the_survivor
                 wait_until("the client was told", lambda: _hop(lab, first) == HOSTS[1])
                 result = Load.count(lab, url(first), 40)
                 assert (result["failed"], set(result["servers"])) == (0, {"vm3", "vm4"})
-            wait_until("it is taken back", lambda: _hop(lab, first) == HOSTS[0], seconds=40)
+            wait_until("it is taken back", lambda: _hop(lab, first) == HOSTS[0])
         _wait_for(cloud, first, HOSTS[0])
         result = Load.count(lab, url(first), 40)
         assert (result["failed"], set(result["servers"])) == (0, {"vm3", "vm4"})

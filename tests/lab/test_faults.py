@@ -183,7 +183,6 @@ def test_a_dead_host_holds_no_deletion_but_its_address(lab: Lab, cloud: Cloud) -
         wait_until(
             "the pool is gone without compute2",
             lambda: cloud.request("GET", f"/pools/{pool['id']}")[0] == 404,
-            seconds=30,
         )
         status, answer = cloud.request(
             "POST",
@@ -285,7 +284,6 @@ def test_libvirtd_may_restart(lab: Lab, cloud: Cloud) -> None:
         wait_until(
             "its events are heard again",
             lambda: cloud.members(pool)["vm1"]["placement"] == "waiting",
-            seconds=30,
         )
     finally:
         lab.guest("vm1").start()
@@ -310,7 +308,7 @@ def test_a_dead_member_stays_out_when_the_directors_agent_restarts(lab: Lab, clo
         assert set(load.result["servers"]) == {"vm3"}
     finally:
         virsh(lab.host("compute1"), "resume", "vm1")
-    wait_until("it is back", lambda: get(lab, pool) == "vm1", seconds=30)
+    wait_until("it is back", lambda: get(lab, pool) == "vm1")
 
 
 def test_the_api_may_restart(lab: Lab, cloud: Cloud) -> None:

@@ -64,14 +64,14 @@ def test_icmp_probes_take_the_path_of_the_traffic(lab: Lab, cloud: Cloud, versio
 def test_a_server_that_is_off_waits_and_serves_once_it_runs(lab: Lab, cloud: Cloud) -> None:
     guest = lab.guest("vm2")
     guest.destroy()
-    wait_until("the control plane knows", lambda: _is_off(cloud, "vm2"), seconds=30)
+    wait_until("the control plane knows", lambda: _is_off(cloud, "vm2"))
     pool = cloud.pool(["vm1"], monitor=TCP_MONITOR)
     cloud.change(pool, "POST", "/members", {"member": {"server": "vm2"}})
     assert cloud.members(pool)["vm2"]["placement"] == "waiting"
     assert Load.count(lab, url(pool), 4)["servers"] == {"vm1": 4}
     guest.start()
     cloud.hold("vm2", pool["address"])
-    wait_until("vm2 serves", lambda: get(lab, pool) == "vm2", seconds=30)
+    wait_until("vm2 serves", lambda: get(lab, pool) == "vm2")
     assert cloud.members(pool)["vm2"]["placement"] == "hosted"
 
 

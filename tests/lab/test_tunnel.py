@@ -266,5 +266,4 @@ def test_a_member_whose_address_is_not_known_waits_for_it(lab: Lab, known: Cloud
     wait_until(
         "the guest that was heard serves",
         lambda: set(Load.count(lab, url(pool), 4)["servers"]) == {"vm1", "vm2"},
-        seconds=30,
     )
