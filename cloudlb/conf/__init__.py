@@ -15,7 +15,7 @@ from cloudlb.conf import agent, api, conductor, default
 from cloudlb.model.errors import Misconfigured
 
 _MODULES = (default, api, conductor, agent)
-_QUIET = ("pyroute2=INFO", "stevedore=INFO", "kombu=INFO")
+_QUIET = ("asyncio=INFO", "pyroute2=INFO", "stevedore=INFO", "kombu=INFO")
 
 
 def load(arguments: Sequence[str], prog: str) -> cfg.ConfigOpts:

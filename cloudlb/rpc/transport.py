@@ -5,6 +5,8 @@ import oslo_messaging
 from oslo_config import cfg
 from oslo_messaging import opts
 
+from cloudlb.rpc import inprocess
+
 VERSION = "1.0"
 CONDUCTOR = "cloudlb-conductor"
 AGENT = "cloudlb-agent"
@@ -14,11 +16,13 @@ def default_to_memory(conf: cfg.ConfigOpts) -> None:
     """Let the bus be inside this process, unless the configuration names another."""
     for group, options in opts.list_opts():
         conf.register_opts(options, group=group)
-    conf.set_default("transport_url", "kombu+memory://")
+    conf.set_default("transport_url", inprocess.URL)
+    conf.set_default("heartbeat_timeout_threshold", 0, group="oslo_messaging_rabbit")
 
 
 def transport(conf: cfg.ConfigOpts) -> oslo_messaging.Transport:
     """The RPC transport that ``[DEFAULT] transport_url`` names."""
+    inprocess.register()
     return oslo_messaging.get_rpc_transport(conf)
 
 

@@ -106,6 +106,11 @@ class AllInOne:
             assert time.monotonic() < deadline, f"{what} did not come about"
             time.sleep(0.05)
 
+    def used(self) -> float:
+        """Seconds of CPU so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         status = self.process.wait(DEADLINE)
@@ -177,6 +182,14 @@ def test_the_snapshot_is_kept_on_disk(service: AllInOne, pool: Any) -> None:
         return [view["pool"]["id"] for view in views] == [pool["id"]]
 
     service.until("the snapshot", holds_the_pool)
+
+
+def test_it_takes_next_to_no_processor_while_nothing_is_asked(
+    service: AllInOne, pool: Any
+) -> None:
+    before = service.used()
+    time.sleep(3)
+    assert service.used() - before < 1
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_manage_brings_a_database_to_the_newest_revision(tmp_path: Path) -> None
 def test_the_wsgi_application_reads_no_arguments(tmp_path: Path) -> None:
     config = tmp_path / "cloudlb.conf"
     config.write_text(
-        f"[DEFAULT]\ntransport_url = kombu+memory://\n"
+        f"[DEFAULT]\ntransport_url = kombu+inprocess://\n"
         f"[database]\nconnection = sqlite:///{tmp_path}/new.sqlite\n"
     )
     program = (

@@ -24,7 +24,7 @@ def _config(directory: Path, port: int = 0, database: str = "", engine: str = "m
     file = directory / "cloudlb.conf"
     file.write_text(
         f"""[DEFAULT]
-transport_url = kombu+memory://
+transport_url = kombu+inprocess://
 [api]
 bind_port = {port}
 [database]

@@ -27,7 +27,7 @@ def config(tmp_path: Path) -> Path:
     file = tmp_path / "cloudlb.conf"
     file.write_text(
         f"""[DEFAULT]
-transport_url = kombu+memory://
+transport_url = kombu+inprocess://
 [agent]
 libvirt_uri =
 state_dir = {tmp_path / "state"}

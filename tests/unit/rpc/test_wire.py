@@ -45,7 +45,7 @@ REPORT = Report(
 def conf(tmp_path_factory: pytest.TempPathFactory) -> cfg.ConfigOpts:
     """The bus is in this process; the host is d1."""
     file = tmp_path_factory.mktemp("rpc") / "cloudlb.conf"
-    file.write_text("[DEFAULT]\nhost = d1\ntransport_url = kombu+memory://\n")
+    file.write_text("[DEFAULT]\nhost = d1\ntransport_url = kombu+inprocess://\n")
     return configuration.load(["--config-file", str(file)], "cloudlb-tests")
 
 
