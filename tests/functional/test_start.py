@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak import choose
+
 DEADLINE = 60.0
 
 
@@ -111,14 +113,16 @@ def test_a_wsgi_server_gets_an_answer_and_the_log_the_reason(tmp_path: Path) -> 
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("text", ["", "many", "0-9", "9000-8000", "61000-70000", "1-2-3"])
+@pytest.mark.parametrize(
+    "text", choose(["", "9000-8000"], ["many", "0-9", "61000-70000", "1-2-3"])
+)
 def test_what_is_no_range_of_ports_is_named(text: str, tmp_path: Path) -> None:
     config = _config(tmp_path)
     config.write_text(config.read_text() + f"nat_ports = {text}\n")
     assert f"[agent] nat_ports: '{text}' is no range of ports" in _start("allinone", config)
 
 
-@pytest.mark.parametrize("text", ["connections:-1", "memory:1"])
+@pytest.mark.parametrize("text", choose(["memory:1"], ["connections:-1"]))
 def test_a_part_of_no_load_is_named(text: str, tmp_path: Path) -> None:
     config = _config(tmp_path)
     config.write_text(config.read_text() + f"load_weights = {text}\n")

@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+import time
 from typing import Any, Self
 
 import pytest
@@ -17,6 +18,8 @@ from tests.soak import choose
 
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 NEXT_HEADER, TCP, ICMPV6 = 6, 6, 58
+PATIENCE = 4
+"""Seconds until a client whose segments were lost for some seconds has sent each of them again."""
 RST = 4
 
 
@@ -127,6 +130,7 @@ def test_a_dead_members_flows_wait_move_or_are_reset_as_the_pool_says(
             wait_until("vm1 is offline", lambda: _health(cloud, pool, "vm1") == "offline")
             assert Load.count(lab, url(pool), 6)["servers"] == {"vm3": 6}
             served = {port: datagrams.server(port) for port in range(4)}
+            time.sleep(PATIENCE)
         finally:
             virsh(compute, "resume", "vm1")
         wait_until("vm1 is back", lambda: _healths(cloud, pool) == {"online"})

@@ -111,7 +111,7 @@ def test_guests_share_requests_without_the_address_and_at_another_port(
         assert pool["address"] not in guest.run(["ip", "address"]).stdout
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L1")
 def test_a_guest_sees_what_the_way_says_of_the_client(
     lab: Lab, cloud: Cloud, way: str, version: int
@@ -126,7 +126,7 @@ def test_a_guest_sees_what_the_way_says_of_the_client(
     }
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L1")
 @pytest.mark.requirement("L12")
 def test_datagrams_are_shared_and_answered_also_in_parts(
@@ -145,7 +145,7 @@ def test_datagrams_are_shared_and_answered_also_in_parts(
     lab.host("client").run([sys.executable, "-c", program, pool["address"]])
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L1")
 def test_large_bodies_arrive_as_they_were_sent(
     lab: Lab, cloud: Cloud, way: str, version: int
@@ -251,7 +251,7 @@ def test_connections_keep_the_way_in_which_they_began(
         assert not harm(load.result), load.result
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L16")
 def test_counters_agree_with_what_the_client_did(
     lab: Lab, cloud: Cloud, way: str, version: int

@@ -21,7 +21,7 @@ def received(host: Host) -> int:
 @pytest.mark.requirement("L14")
 @pytest.mark.parametrize(
     ("scheduler", "version", "gone"),
-    choose([("maglev", 6, SECOND), ("round_robin", 4, FIRST)], [("source_hash", 4, FIRST)]),
+    choose([("round_robin", 4, FIRST)], [("maglev", 6, SECOND), ("source_hash", 4, FIRST)]),
 )
 def test_any_of_the_active_directors_may_vanish_and_come_back(
     lab: Lab, cloud: Cloud, pair: tuple[Host, Host], scheduler: str, version: int, gone: str

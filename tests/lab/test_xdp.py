@@ -25,10 +25,12 @@ from cloudlb.lab.topology import LAN, SWITCH, UPLINK
 from cloudlb.lab.traffic import Load
 from tests.lab.control import Cloud, ask_udp, exchange_bodies, url, wait_until
 from tests.lab.wire import Repeats
+from tests.soak import choose
 
 pytestmark = pytest.mark.usefixtures("fresh_ports", "by_the_driver")
 ALL = ["vm1", "vm2", "vm3", "vm4"]
 FAMILIES = pytest.mark.parametrize("version", [4, 6])
+CHOSEN = pytest.mark.parametrize("version", choose([6], [4]))
 _HERE = Path(__file__).parent
 _PORT = f"{LAN}-director"
 
@@ -151,7 +153,7 @@ def test_nothing_breaks_while_the_agent_is_dead_and_when_it_is_back(
     assert program(lab) == there
 
 
-@FAMILIES
+@CHOSEN
 @pytest.mark.requirement("L18")
 def test_connections_go_on_when_it_is_switched_off_and_on(
     lab: Lab, cloud: Cloud, version: int
