@@ -118,8 +118,10 @@ GLOBAL int remember_segment(const struct port *port, const struct packet *p, __u
 	own.address = member->own;
 	own.port = port_of_member(port, p, member, mode);
 	session_key_to(&key, at_director(port), p, &own);
-	outcome = mode == MODE_FULL_NAT ? remember_disguised(&key, port, p, number) :
-					  remember(&key, p, number, mode);
+	if (mode == MODE_FULL_NAT)
+		outcome = remember_disguised(&key, port, p, number);
+	else
+		outcome = remember(bpf_map_lookup_elem(&sessions, &key), &key, p, number, mode);
 	if (outcome >= 0) {
 		count_event(outcome);
 		return -1;

@@ -124,8 +124,8 @@ static __always_inline __u32 next_state(__u32 state, const struct packet *p)
 	return state == FLOW_OPENING && p->tcp_flags & TCP_ACK ? FLOW_ESTABLISHED : state;
 }
 
-/* A client's packet of a connection that its member has ended. One who talks still after a second talks in a connection that goes on: one half of it, or another one with the
- * same ports.
+/* A client's packet of a connection that its member has ended. One who talks still after a second
+ * talks in a connection that goes on: one half of it, or another one with the same ports.
  */
 static __noinline int follow_ended(struct flow *flow, const struct flow_key *key,
 				   const struct packet *p)

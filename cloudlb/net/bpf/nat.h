@@ -78,14 +78,13 @@ static __always_inline void follow_client(struct session *session, const struct 
 				 next_state(session->state, p);
 }
 
-/* Remember a packet from the client. Without a session the answer would leave with the guest's
- * own address, so the packet is refused when it cannot have one: the client tries again, and the
- * guest knows nothing of it. Returns the event to count then, else -1.
+/* Remember a packet from the client, whose session may be `known`. Without one the answer would
+ * leave with the guest's own address, so the packet is refused when it cannot have one: the client
+ * tries again, and the guest knows nothing of it. Returns the event to count then, else -1.
  */
-static __always_inline int remember(const struct session_key *key, const struct packet *p,
-				    __u32 member, __u32 mode)
+static __always_inline int remember(struct session *known, const struct session_key *key,
+				    const struct packet *p, __u32 member, __u32 mode)
 {
-	struct session *known = bpf_map_lookup_elem(&sessions, key);
 	struct session fresh = {};
 
 	if (known && is_of_service(known, &p->destination, p->port)) {
@@ -170,10 +169,10 @@ static __always_inline int direct_to_guest(struct __sk_buff *skb, struct packet 
  * then, gets it as it is: it begins a connection while the mode is another, or belongs to one that
  * began in another mode and so has no session (L2). Of datagrams the latter cannot be told.
  */
-static __always_inline int goes_as_it_is(const struct session_key *key, const struct packet *p,
+static __always_inline int goes_as_it_is(const struct session *known,
+					 const struct session_key *key, const struct packet *p,
 					 const struct member *member)
 {
-	struct session *known = bpf_map_lookup_elem(&sessions, key);
 	int ends = known && known->state == FLOW_CLOSING && opens(p);
 
 	if (known && !ends && is_of_service(known, &p->destination, p->port))
@@ -197,6 +196,7 @@ static __always_inline int segment_to_guest(struct __sk_buff *skb, struct packet
 {
 	struct end pools = {.address = p->destination}, guest = {.address = member->own};
 	struct session_key key = {};
+	struct session *known;
 	int refusal, waiting = 0;
 
 	if (load_ports(skb, p))
@@ -204,9 +204,10 @@ static __always_inline int segment_to_guest(struct __sk_buff *skb, struct packet
 	pools.port = p->port;
 	guest.port = member->port ? member->port : p->port;
 	session_key_to(&key, skb->ifindex, p, &guest);
-	if (goes_as_it_is(&key, p, member))
+	known = bpf_map_lookup_elem(&sessions, &key);
+	if (goes_as_it_is(known, &key, p, member))
 		return pass_to_guest(skb, p);
-	refusal = remember(&key, p, number, MODE_EDGE_NAT);
+	refusal = remember(known, &key, p, number, MODE_EDGE_NAT);
 	if (p->kind == KIND_FIRST_PART)
 		waiting = settle(skb, p, &guest.address, 0,
 				 refusal >= 0 ? REFUSED : (int)number);
