@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bus inside a process: what it costs to wait, and how soon a message comes."""
+"""The bus inside a process: who waits sleeps, and is woken."""
 
 import threading
 import time
 from collections.abc import Iterator
-from statistics import median
 
 import pytest
-from kombu import Connection, Consumer, Exchange, Queue
+from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from cloudlb.rpc import inprocess
 
@@ -31,35 +30,32 @@ def test_who_waits_takes_no_processor(connection: Connection) -> None:
         assert time.thread_time() - used < 0.1
 
 
-def test_a_message_comes_to_a_reader_that_sleeps(connection: Connection) -> None:
-    """Much sooner than one that asks now and then would find it."""
-    late, got = [], threading.Event()
+def test_a_message_wakes_a_reader_that_sleeps(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that looks again when its time is over would read the first one too late."""
+    monkeypatch.setattr(inprocess, "_LONGEST_WAIT", 30)
+    got = threading.Semaphore(0)
 
-    def take(sent_at: float, message: object) -> None:
-        late.append(time.monotonic() - sent_at)
-        message.ack()  # type: ignore[attr-defined]
-        got.set()
+    def take(_body: str, message: Message) -> None:
+        message.ack()
+        got.release()
 
-    def send() -> None:
-        with Connection(f"{inprocess.NAME}://") as other:
-            producer = other.Producer()
+    def read() -> None:
+        with Consumer(connection, QUEUE, callbacks=[take]):
             for _ in range(20):
-                time.sleep(0.02)
-                got.clear()
-                producer.publish(time.monotonic(), exchange="bus", routing_key="questions")
-                assert got.wait(5)
+                connection.drain_events(timeout=30)
 
-    with Consumer(connection, QUEUE, callbacks=[take]):
-        sender = threading.Thread(target=send)
-        sender.start()
-        while sender.is_alive():
-            try:
-                connection.drain_events(timeout=0.2)
-            except TimeoutError:
-                continue
-        sender.join()
-    assert len(late) == 20
-    assert median(late) < 0.05
+    reader = threading.Thread(target=read)
+    reader.start()
+    with Connection(f"{inprocess.NAME}://") as other:
+        QUEUE(other.channel()).declare()
+        producer = other.Producer()
+        for _ in range(20):
+            time.sleep(0.02)
+            producer.publish("wake up", exchange="bus", routing_key="questions")
+            assert got.acquire(timeout=10)
+    reader.join()
 
 
 def test_messages_that_came_before_their_reader_are_read(connection: Connection) -> None:
