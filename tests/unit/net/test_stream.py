@@ -12,6 +12,7 @@ from cloudlb.model.ether import Mac
 from cloudlb.net.answer import ACK, FIN, RST, SYN, End, Segment
 from cloudlb.net.frame import MOST, WINDOW, Path
 from cloudlb.net.stream import State, Stream
+from tests.soak import count
 
 HERE, MEMBER = Mac("02:00:00:00:00:01"), Mac("52:54:00:00:00:11")
 V4 = Path(HERE, MEMBER, IPv4Address("192.0.2.1"), IPv4Address("192.0.2.100"))
@@ -234,7 +235,7 @@ class Mirror:
         return [segment] * self.draw.choice((0, 1, 1, 2))
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(count(8, 200)))
 def test_everything_arrives_over_a_link_that_loses_and_doubles(seed: int) -> None:
     draw = random.Random(seed)
     stream, mirror = Stream(V4, 50000, 80, FIRST), Mirror(draw)
@@ -257,7 +258,7 @@ def test_everything_arrives_over_a_link_that_loses_and_doubles(seed: int) -> Non
 
 def test_no_sequence_of_segments_raises() -> None:
     draw = random.Random(7)
-    for _ in range(2000):
+    for _ in range(count(400, 20_000)):
         stream = Stream(V4, 50000, 80, draw.getrandbits(32))
         stream.write(draw.randbytes(draw.randrange(3000)))
         for _ in range(8):
