@@ -57,7 +57,8 @@ class Transport(memory.Transport):  # type: ignore[misc]
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
         """Deliver a message; TimeoutError when none comes within ``timeout`` seconds, or soon."""
-        deadline = time.monotonic() + min(_LONGEST_WAIT, timeout or _LONGEST_WAIT)
+        longest = _LONGEST_WAIT if timeout is None else min(timeout, _LONGEST_WAIT)
+        deadline = time.monotonic() + longest
         while True:
             seen = Channel.arrivals.count
             try:
