@@ -202,8 +202,7 @@ class EastWest:
         return channel
 
     def _round(self, channel: socket.socket, sharer: Sharer) -> None:
-        peers = self._mates
-        is_busy = self._send_some(channel, peers)
+        is_busy = self._send_some(channel)
         news, signs = sharer.filenos()
         sources = [channel.fileno(), news, signs, self._witness.fileno()]
         ready, _, _ = select.select(sources, [], [], 0.01 if is_busy else 0.2)
@@ -214,7 +213,7 @@ class EastWest:
             self._tell(channel, sharer.news())
             self._heed(channel, sharer)
         self._testify(channel)
-        self._keep_up(channel, sharer, peers)
+        self._keep_up(channel, sharer)
 
     def _heed(self, channel: socket.socket, sharer: Sharer) -> None:
         """Guests may be made to reset whatever comes: that must not take all of a CPU."""
@@ -307,10 +306,10 @@ class EastWest:
         pools = self._circle.pools
         return (entry for entry in told if host in pools.get(entry.pool, ()))
 
-    def _send_some(self, channel: socket.socket, peers: dict[str, _Peer]) -> bool:
+    def _send_some(self, channel: socket.socket) -> bool:
         """Go on with what is long; whether there is more."""
         is_busy = False
-        for peer in peers.values():
+        for peer in self._mates.values():
             some = list(islice(peer.outgoing, _PACE))
             for kind, body in some:
                 self._send(channel, peer, kind, body)
@@ -318,11 +317,12 @@ class EastWest:
             is_busy = is_busy or len(some) == _PACE
         return is_busy
 
-    def _keep_up(self, channel: socket.socket, sharer: Sharer, peers: dict[str, _Peer]) -> None:
+    def _keep_up(self, channel: socket.socket, sharer: Sharer) -> None:
         """Greet, ask for what is missing, and tell what is in use, each in its time."""
         now = self._clock()
         greets = now - self._greeted_at >= _GREETING
-        is_anew, self._is_anew = self._is_anew, False
+        with self._lock:  # those to whom everything is to be told anew are among these
+            peers, is_anew, self._is_anew = self._mates, self._is_anew, False
         refreshes = is_anew or now - self._refreshed_at >= _REFRESH
         newer_than = float("inf") if is_anew else 1.5 * _REFRESH
         for host, peer in peers.items():
