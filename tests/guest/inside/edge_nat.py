@@ -29,7 +29,7 @@ from tests.planes import NETWORK, VIP4, VIP6, backend, director, mac, translated
 MEMBERS = (17, 18)
 PINS = Path("/sys/fs/bpf/nat")
 VIPS = [pytest.param(VIP4, id="ipv4"), pytest.param(VIP6, id="ipv6")]
-OWN_PORT, PORT, BODY = 8080, 80, bytes(n % 251 for n in range(3_000_000))
+OWN_PORT, PORT, BODY = 8080, 80, bytes(n % 251 for n in range(1_000_000))
 
 
 def own(number: int, vip: Address) -> Address:
