@@ -99,7 +99,7 @@ class Site:
     def connect(self, vip: Address) -> int:
         """The number of the member that answers a new connection to a pool's address."""
         with self.client.do(
-            lambda: socket.create_connection((str(vip), _PORT), timeout=10)
+            lambda: socket.create_connection((str(vip), _PORT), timeout=30)
         ) as connection:
             return int(connection.recv(16))
 

@@ -71,7 +71,7 @@ def test_datagrams_are_answered_from_the_address(by_director: Site, vip: Address
     answers = []
     for _ in range(4):
         with by_director.client.do(lambda: socket.socket(family, socket.SOCK_DGRAM)) as asking:
-            asking.settimeout(10)
+            asking.settimeout(30)
             asking.connect((str(vip), 53))
             asking.send(b"who")
             answers.append(int(asking.recv(16)))

@@ -147,7 +147,7 @@ def test_datagrams_are_answered_from_the_address(site: Site, vip: Address) -> No
     answers = []
     for _ in range(4):
         with site.client.do(lambda: socket.socket(family, socket.SOCK_DGRAM)) as asking:
-            asking.settimeout(10)
+            asking.settimeout(30)
             asking.connect((str(vip), 53))
             asking.send(b"who")
             answers.append(int(asking.recv(16)))
@@ -161,7 +161,7 @@ def test_an_error_of_a_member_reaches_the_socket_that_it_is_about(
     site.apply(*(_without_ports(plane(v, n)) for v, n in ((VIP4, 1), (VIP6, 2))))
     family = socket.AF_INET if vip.version == 4 else socket.AF_INET6
     with site.client.do(lambda: socket.socket(family, socket.SOCK_DGRAM)) as asking:
-        asking.settimeout(10)
+        asking.settimeout(30)
         asking.connect((str(vip), 53))
         asking.send(b"who")
         with pytest.raises(ConnectionRefusedError):

@@ -74,7 +74,7 @@ class Site:
 
     def open(self, vip: Address) -> tuple[socket.socket, int]:
         """A connection that stays, and its member's number."""
-        made = self.client.do(lambda: socket.create_connection((str(vip), HTTP.port), timeout=10))
+        made = self.client.do(lambda: socket.create_connection((str(vip), HTTP.port), timeout=30))
         return made, int(made.recv(16))
 
     def connect(self, vip: Address) -> int:
