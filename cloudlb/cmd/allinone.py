@@ -23,7 +23,7 @@ from cloudlb.wsgi.api import make
 def main() -> int:
     """Run until a signal; what was applied to the kernel stays."""
     conf = configuration.load(sys.argv[1:], "cloudlb-allinone")
-    transport.default_to_memory(conf)
+    transport.default_to_inprocess(conf)
     service.prepare(conf, "cloudlb-allinone")
     server.check_address(conf)
     sessions = session.from_conf(conf)

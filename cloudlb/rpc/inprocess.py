@@ -53,10 +53,12 @@ class Transport(memory.Transport):  # type: ignore[misc]
     """All connections of a process are to the same broker, which is in it."""
 
     Channel = Channel
-    default_connection_params: ClassVar[dict[str, Any]] = {}
+    default_connection_params: ClassVar[dict[str, Any]] = {}  # no host, and no warning about one
 
     def drain_events(self, connection: Any, timeout: float | None = None) -> None:
-        """Deliver a message; TimeoutError when none comes within ``timeout`` seconds, or soon."""
+        """Deliver a message; TimeoutError when none comes within ``timeout`` seconds, of which a
+        tenth of one is waited at most: who reads asks again.
+        """
         longest = _LONGEST_WAIT if timeout is None else min(timeout, _LONGEST_WAIT)
         deadline = time.monotonic() + longest
         while True:

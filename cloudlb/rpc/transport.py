@@ -12,11 +12,12 @@ CONDUCTOR = "cloudlb-conductor"
 AGENT = "cloudlb-agent"
 
 
-def default_to_memory(conf: cfg.ConfigOpts) -> None:
+def default_to_inprocess(conf: cfg.ConfigOpts) -> None:
     """Let the bus be inside this process, unless the configuration names another."""
     for group, options in opts.list_opts():
         conf.register_opts(options, group=group)
     conf.set_default("transport_url", inprocess.URL)
+    # There is no peer that could be dead; oslo.messaging warns of a bus without heartbeats.
     conf.set_default("heartbeat_timeout_threshold", 0, group="oslo_messaging_rabbit")
 
 

@@ -402,6 +402,17 @@ def test_who_has_asked_before_it_was_known_to_direct_the_pool_is_told_afterwards
     until("the second has heard", lambda: second.table.entries == {entry(1), entry(2)})
 
 
+@pytest.mark.requirement("L14")
+def test_whoever_directs_with_it_from_now_on_is_told_everything(
+    start: Callable[[int], Director],
+) -> None:
+    """The news comes while it waits, with nobody to tell before."""
+    first = start(1)
+    time.sleep(0.1)  # it waits; news of before that would be no news
+    first.want()
+    until("it has told the other one", lambda: first.table.times_told_whole == 1)
+
+
 class TestHealth:
     """A host that shares no connections tells directors of its guests."""
 
